@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include <nvmm.h>
 
@@ -117,6 +118,25 @@ libnvmm_open(const char *path, char *why, size_t why_size)
 	    find(library->handle, "nvmm_soft_diagnostic",
 	    &library->soft_diagnostic);
 	return library;
+}
+
+/*
+ * Host pages for guest memory.  Python's own mmap object cannot be told that
+ * nvmm_hva_unmap() took its pages away; it would unmap a stranger's later.
+ */
+static void *
+host_map(size_t size)
+{
+	void *pages = mmap(NULL, size, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANON, -1, 0);
+
+	return pages == MAP_FAILED ? NULL : pages;
+}
+
+static int
+host_unmap(void *pages, size_t size)
+{
+	return munmap(pages, size);
 }
 
 #define CALL0(name)							\

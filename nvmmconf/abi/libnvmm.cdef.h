@@ -384,6 +384,9 @@ struct libnvmm {
 struct libnvmm *libnvmm_open(const char *path, char *why, size_t why_size);
 void libnvmm_close(struct libnvmm *);
 
+void *host_map(size_t size);
+int host_unmap(void *pages, size_t size);
+
 int call_init(struct libnvmm *);
 int call_root_init(struct libnvmm *);
 int call_capability(struct libnvmm *, struct nvmm_capability *);

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""libnvmm for Python people: Machine, Vcpu, exits as values, errno as NvmmError.
+
+Each method is one call of libnvmm(3) under its name there without the prefix;
+nothing is added but ownership (context managers) and types.
+"""
+
+from nvmmconf.nvmm.capability import Capability, init, query_capability
+from nvmmconf.nvmm.errors import NvmmError
+from nvmmconf.nvmm.exits import (
+    BareExit,
+    Exit,
+    ExitState,
+    InsnExit,
+    InvalidExit,
+    IoExit,
+    MemoryExit,
+    RdmsrExit,
+    WrmsrExit,
+)
+from nvmmconf.nvmm.machine import Machine
+from nvmmconf.nvmm.memory import PAGE_SIZE, HostMemory
+from nvmmconf.nvmm.vcpu import CpuidMask, IoAccess, MemAccess, SoftDiagnostic, Vcpu
+
+__all__ = [
+    "PAGE_SIZE",
+    "BareExit",
+    "Capability",
+    "CpuidMask",
+    "Exit",
+    "ExitState",
+    "HostMemory",
+    "InsnExit",
+    "InvalidExit",
+    "IoAccess",
+    "IoExit",
+    "Machine",
+    "MemAccess",
+    "MemoryExit",
+    "NvmmError",
+    "RdmsrExit",
+    "SoftDiagnostic",
+    "Vcpu",
+    "WrmsrExit",
+    "init",
+    "query_capability",
+]
