@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Guests: from template to image, and what an image says about itself.
+
+library = GuestLibrary(Path("guests"), Path(".guest-cache"))
+image = library.image("hlt", Mode.LONG64)
+image.symbol("after_hlt"), image.segments, image.entry_state, disassemble(image)
+"""
+
+from .disassembly import Instruction, disassemble
+from .entry import EntryState, SegmentState, TableState
+from .errors import GuestError
+from .image import Image, Label, Section, Segment
+from .library import GuestLibrary
+from .mode import Mode
+from .source import GuestSource
+from .toolchain import Toolchain
+
+__all__ = [
+    "EntryState",
+    "GuestError",
+    "GuestLibrary",
+    "GuestSource",
+    "Image",
+    "Instruction",
+    "Label",
+    "Mode",
+    "Section",
+    "Segment",
+    "SegmentState",
+    "TableState",
+    "Toolchain",
+    "disassemble",
+]

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The processor modes that a guest can be built for."""
+
+from __future__ import annotations
+
+import enum
+
+_REGISTERS = ("ax", "bx", "cx", "dx", "si", "di", "bp", "sp")
+_PREFIX = {16: "", 32: "e", 64: "r"}
+_POINTER = {16: ".word", 32: ".long", 64: ".quad"}
+
+
+class Mode(enum.Enum):
+    """A processor mode; the value is its name in a guest's `modes:` line.
+
+    To add one: a member here, `<value>.S` and `<value>.ld` among the shared
+    files, and its entry state in `entry.py`.
+    """
+
+    REAL16 = "real16"
+    """Real-address mode, everything in the 64 KiB segment 0x2000."""
+    LONG64 = "long64"
+    """64-bit mode, identity-mapped, flat."""
+
+    @property
+    def bits(self) -> int:
+        """Width of an address and of a natural register, in bits."""
+        return {Mode.REAL16: 16, Mode.LONG64: 64}[self]
+
+    @property
+    def code_base(self) -> int:
+        """What is added to a symbol's value to make it a linear address."""
+        return {Mode.REAL16: 0x20000, Mode.LONG64: 0}[self]
+
+    def variables(self) -> dict[str, object]:
+        """What a guest's template can say: `mode`, `bits`, `pointer` and registers.
+
+        `ax` to `sp` are the names of the registers at their natural width
+        (`ax`, `rax`); `pointer` is the directive for a word of that width.
+        """
+        names: dict[str, object] = {name: _PREFIX[self.bits] + name for name in _REGISTERS}
+        return names | {
+            "mode": self.value,
+            "bits": self.bits,
+            "pointer": _POINTER[self.bits],
+            "console_port": "0xE9",
+            "result_port": "0xF4",
+        }

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""From a guest's template to assembler source, remembering where each line came from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+from jinja2.ext import Extension
+from jinja2.lexer import Token, TokenStream
+
+from .errors import GuestError
+from .mode import Mode
+from .source import GuestSource
+
+# Put into the rendered text by _Marks, taken out again by _split.
+_MARK = re.compile("\x01([^\x02]*)\x02([0-9]+)\x03")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A line of a template."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Assembler source for one guest in one mode."""
+
+    text: str
+    """What the assembler reads."""
+    origins: tuple[Origin, ...]
+    """For each line of `text`, the template's line that made it."""
+
+    def line(self, number: int) -> str:
+        """Line `number` (from 1) without outer space, or nothing past the end."""
+        lines = self.text.splitlines()
+        return lines[number - 1].strip() if 0 < number <= len(lines) else ""
+
+    def origin(self, number: int) -> Origin | None:
+        """Where line `number` (from 1) came from, if known."""
+        return self.origins[number - 1] if 0 < number <= len(self.origins) else None
+
+
+class _Marks(Extension):
+    """Marks, in the literal text of a template, where each of its lines begins.
+
+    Text within one line is left alone, so that a macro on one line still gives
+    a clean value to an expression.
+    """
+
+    def filter_stream(self, stream: TokenStream) -> Iterator[Token]:
+        for token in stream:
+            if token.type != "data" or "\n" not in token.value:
+                yield token
+                continue
+            marked = "\n".join(
+                f"\x01{stream.name}\x02{token.lineno + index}\x03{line}"
+                for index, line in enumerate(token.value.split("\n"))
+            )
+            yield Token(token.lineno, token.type, marked)
+
+
+class _Loader(jinja2.BaseLoader):
+    """Finds the guest itself, and everything else in the folder of shared files."""
+
+    def __init__(self, source: GuestSource, include: Path) -> None:
+        self._source = source
+        self._include = include
+
+    def get_source(self, environment: jinja2.Environment, template: str) -> tuple[str, str, None]:
+        if template == self._source.file:
+            return self._source.text, template, None
+        try:
+            return (self._include / template).read_text(encoding="utf-8"), template, None
+        except (OSError, UnicodeDecodeError):
+            raise jinja2.TemplateNotFound(template) from None
+
+
+def render(source: GuestSource, mode: Mode, include: Path) -> Rendered:
+    """Render `source` inside the layout of `mode`, `<include>/<mode>.S`.
+
+    Raises GuestError where the guest does not support `mode`, or a template is
+    missing, wrong, or uses an undefined variable.
+    """
+    if mode not in source.modes:
+        known = " ".join(mode.value for mode in source.modes)
+        raise GuestError(f"{source.file}: not for mode {mode.value} (modes: {known})")
+    layout = f"{mode.value}.S"
+    environment = jinja2.Environment(
+        loader=_Loader(source, include),
+        extensions=[_Marks],
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    variables: Mapping[str, object] = mode.variables() | {"guest": source.file}
+    try:
+        text = environment.get_template(layout).render(variables)
+    except jinja2.TemplateSyntaxError as error:
+        where = _shown(error.name or layout, source.file, include)
+        raise GuestError(f"{where}:{error.lineno}: {error.message}") from None
+    except jinja2.TemplateNotFound as error:
+        raise GuestError(f"{source.file}: no shared file {str(error)!r} in {include}") from None
+    except Exception as error:
+        # A template may call anything, so anything may come out of it.
+        where = _raised_at(error, source.file, include) or source.file
+        raise GuestError(f"{where}: {error}") from None
+    return _split(text, source.file, include)
+
+
+def _shown(template: str, guest: str, include: Path) -> str:
+    """How messages call a template."""
+    return template if template == guest else str(include / template)
+
+
+def _raised_at(error: Exception, guest: str, include: Path) -> str | None:
+    """The innermost template line in the traceback, which Jinja2 rewrites to templates."""
+    found = None
+    step = error.__traceback__
+    while step is not None:
+        name = step.tb_frame.f_code.co_filename
+        if name == guest or (not Path(name).is_absolute() and (include / name).is_file()):
+            found = f"{_shown(name, guest, include)}:{step.tb_lineno}"
+        step = step.tb_next
+    return found
+
+
+def _split(marked: str, guest: str, include: Path) -> Rendered:
+    """Take the marks out; a line belongs to the last mark before its first character."""
+    lines: list[str] = []
+    origins: list[Origin] = []
+    current = Origin(guest, 1)
+    for line in marked.split("\n"):
+        here: Origin | None = None
+        last: Origin | None = None
+        for match in _MARK.finditer(line):
+            last = Origin(_shown(match[1], guest, include), int(match[2]))
+            if here is None or not _MARK.sub("", line[: match.start()]).strip():
+                here = last
+        lines.append(_MARK.sub("", line))
+        origins.append(here or current)
+        # An unmarked line that follows continues where this one ended.
+        current = last or current
+    return Rendered("\n".join(lines), tuple(origins))
