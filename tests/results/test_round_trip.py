@@ -18,7 +18,6 @@ from nvmmconf.results import (
     Planned,
     RecordWriter,
     Run,
-    RunHeader,
     Started,
     Verdict,
     load_run,
@@ -27,7 +26,8 @@ from nvmmconf.results import (
     worker_file,
 )
 from nvmmconf.results.codec import RecordError, decode, encode
-from tests.results.records_strategy import any_text, headers, plans, record
+
+from .records_strategy import any_text, headers, plans, record
 
 
 @given(st.one_of(headers, record(Planned), record(Started), record(Ended)))

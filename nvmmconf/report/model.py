@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the pages show, as data: pure functions from a run to what a template needs."""
+
+from __future__ import annotations
+
+import bisect
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from nvmmconf.report.listing import GuestView, guest_view
+from nvmmconf.report.text import (
+    listed,
+    moment,
+    quantity,
+    rerun_command,
+    slug,
+)
+from nvmmconf.results import CaseResult, Requirement, Run, TargetInfo, Verdict
+from nvmmconf.results.summary import (
+    CaseRow,
+    Counts,
+    by_area_and_target,
+    by_case,
+    count,
+    targets,
+)
+
+_RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9A-Za-z]{1,32}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A target as the head of a column."""
+
+    name: str
+    heading: str
+    capability: Mapping[str, str]
+
+    def said(self, key: str) -> str:
+        """What the target says of `key`; empty where it says nothing."""
+        return self.capability.get(key, "")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A case on one target; `page` is the name of its file, in the run's folder."""
+
+    target: str
+    verdict: Verdict
+    message: str
+    page: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A case on all targets, None where it was not planned for one."""
+
+    name: str
+    anchor: str
+    title: str
+    area: str
+    verdict: Verdict
+    cells: tuple[Cell | None, ...]
+    reasons: tuple[tuple[str, str], ...]
+    """Targets in words, and the message that they share, for what is not good."""
+    words: str
+    """What the filter finds beside the text of the row."""
+
+
+@dataclass(frozen=True)
+class AreaRow:
+    """An area in the matrix; `total` over all targets."""
+
+    area: str
+    cells: tuple[Counts, ...]
+    total: Counts
+
+
+@dataclass(frozen=True)
+class RunPage:
+    """A run as its page shows it; `folder` is the name of its folder in `runs/`."""
+
+    run: Run
+    folder: str
+    columns: tuple[Column, ...]
+    counts: Counts
+    per_target: tuple[Counts, ...]
+    areas: tuple[AreaRow, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def started(self) -> str:
+        """When the run began, in words."""
+        return moment(self.run.header.started_at)
+
+    @property
+    def bad_rows(self) -> tuple[Row, ...]:
+        """The cases that are not as required somewhere; they come first."""
+        return tuple(row for row in self.rows if not row.verdict.is_good)
+
+    @property
+    def good_rows(self) -> tuple[Row, ...]:
+        """The others."""
+        return tuple(row for row in self.rows if row.verdict.is_good)
+
+    @property
+    def capability_keys(self) -> tuple[str, ...]:
+        """Every key of any target's capability, in the order of the targets."""
+        return tuple(dict.fromkeys(key for column in self.columns for key in column.capability))
+
+    @property
+    def what_ran(self) -> str:
+        """What ran on what, as a sentence."""
+        on = listed([f"{column.heading} ({column.name})" for column in self.columns])
+        cases = quantity(len(self.rows), "case")
+        each = quantity(self.counts.total, "result")
+        return f"{cases} on {on or 'no target'}: {each}."
+
+    @property
+    def how_it_ended(self) -> str:
+        """The outcome, as a sentence."""
+        counts = self.counts
+        if not counts.total:
+            return "Nothing was planned, so nothing was checked."
+        unsupported = counts[Verdict.UNSUPPORTED]
+        aside = f" {unsupported:,} could not be checked (unsupported)." if unsupported else ""
+        if not counts.bad:
+            if not counts[Verdict.PASS]:
+                return "None could be checked: all are unsupported."
+            return ("All passed." if not unsupported else "All others passed.") + aside
+        kinds = [f"{n:,} {v.value}" for v, n in reversed(list(counts.of.items())) if not v.is_good]
+        return f"{counts.bad:,} not as required: {listed(kinds)}.{aside}"
+
+
+@dataclass(frozen=True)
+class CasePage:
+    """A case on one target as its page shows it."""
+
+    page: str
+    row: Row
+    column: Column
+    cell: Cell
+    result: CaseResult
+    requirements: tuple[Requirement, ...]
+    rerun: str
+    guests: tuple[GuestView, ...]
+    previous: Cell | None
+    next: Cell | None
+    previous_failure: Cell | None
+    next_failure: Cell | None
+
+
+def run_folder(run_id: str) -> str:
+    """The name of a run's folder in the report, safe whatever the id is."""
+    return run_id if _RUN_ID.fullmatch(run_id) else slug(run_id)
+
+
+def run_page(run: Run) -> RunPage:
+    """The page of `run`."""
+    shown = targets(run)
+    columns = tuple(map(_column, shown))
+    names = [column.name for column in columns]
+    matrix = by_area_and_target(run)
+    by_area: dict[str, list[CaseResult]] = {}
+    by_target: dict[str, list[CaseResult]] = {name: [] for name in names}
+    for result in run.results:
+        by_area.setdefault(result.planned.area, []).append(result)
+        by_target[result.planned.target].append(result)
+    return RunPage(
+        run=run,
+        folder=run_folder(run.header.run_id),
+        columns=columns,
+        counts=count(run.results),
+        per_target=tuple(count(by_target[name]) for name in names),
+        areas=tuple(
+            AreaRow(area, tuple(cells[name] for name in names), count(by_area[area]))
+            for area, cells in matrix.items()
+        ),
+        rows=tuple(_row(row, names) for row in by_case(run)),
+    )
+
+
+def case_pages(page: RunPage) -> Iterator[CasePage]:
+    """The pages of the cases of `page`, in the order of its table."""
+    header = page.run.header
+    known = {requirement.id: requirement for requirement in header.requirements}
+    by_page = {_case_file(result): result for result in page.run.results}
+    walk = [
+        (row, column, cell)
+        for row in page.rows
+        for column, cell in zip(page.columns, row.cells, strict=True)
+        if cell is not None
+    ]
+    cells = [cell for _, _, cell in walk]
+    failures = [index for index, cell in enumerate(cells) if not cell.verdict.is_good]
+    for index, (row, column, cell) in enumerate(walk):
+        result = by_page[cell.page]
+        planned = result.planned
+        earlier = bisect.bisect_left(failures, index)
+        later = bisect.bisect_right(failures, index)
+        yield CasePage(
+            page=cell.page,
+            row=row,
+            column=column,
+            cell=cell,
+            result=result,
+            requirements=tuple(
+                known.get(name, Requirement(name, "", "", "")) for name in planned.requirements
+            ),
+            rerun=rerun_command(planned.nodeid, header.faults, header.arguments),
+            guests=tuple(
+                guest_view(run, f"guest-{number}")
+                for number, run in enumerate(result.ended.runs, start=1)
+            ),
+            previous=cells[index - 1] if index else None,
+            next=cells[index + 1] if index + 1 < len(cells) else None,
+            previous_failure=cells[failures[earlier - 1]] if earlier else None,
+            next_failure=cells[failures[later]] if later < len(failures) else None,
+        )
+
+
+def _column(target: TargetInfo) -> Column:
+    version = f"NVMM v{target.nvmm_version}" if target.nvmm_version else "NVMM"
+    return Column(target.name, version, target.capability)
+
+
+def _case_file(result: CaseResult) -> str:
+    return f"{slug(result.planned.case)}.html"
+
+
+def _row(row: CaseRow, names: Sequence[str]) -> Row:
+    results = [row.results.get(name) for name in names]
+    cells = tuple(
+        Cell(
+            result.planned.target,
+            result.ended.verdict,
+            result.ended.message,
+            _case_file(result),
+        )
+        if result
+        else None
+        for result in results
+    )
+    there = [cell for cell in cells if cell]
+    words = [f"area:{row.area}", *(f"{cell.target}:{cell.verdict.value}" for cell in there)]
+    if not row.verdict.is_good:
+        words.append("is:bad")
+    return Row(
+        name=row.name,
+        anchor=f"case-{slug(row.name)}",
+        title=" ".join(row.title.split()),
+        area=row.area,
+        verdict=row.verdict,
+        cells=cells,
+        reasons=_reasons(there),
+        words=" ".join(words),
+    )
+
+
+def _reasons(cells: Sequence[Cell]) -> tuple[tuple[str, str], ...]:
+    """Each message once, with the targets that gave it."""
+    shared: dict[str, list[str]] = {}
+    for cell in cells:
+        if cell.message and cell.verdict is not Verdict.PASS:
+            shared.setdefault(cell.message, []).append(cell.target)
+    return tuple((listed(names), message) for message, names in shared.items())

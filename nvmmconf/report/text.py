@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Words and names of the report: what a reader sees of a value."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+from markupsafe import Markup, escape
+
+from nvmmconf.results import Verdict
+
+MEANINGS: dict[Verdict, str] = {
+    Verdict.PASS: "What is required is what happened.",
+    Verdict.UNSUPPORTED: "The target says that it lacks what the case needs; nothing was checked.",
+    Verdict.FAIL: "The guest ran, and something that is required did not happen.",
+    Verdict.HANG: "The guest did not come to an end; the watchdog stopped it.",
+    Verdict.CRASH: "The worker process died in the case.",
+    Verdict.ERROR: "The suite itself failed, so nothing is known about the target.",
+    Verdict.MISSING: "Planned, but the run ended before it.",
+}
+"""The legend: each verdict in a sentence."""
+
+# Cc: controls; Cf: what reorders or hides text; Cs: lone surrogates, which no
+# encoding writes; Zl, Zp: line ends that do not look like any.
+_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_SLUG_LENGTH = 60
+_HASH_LENGTH = 8
+
+
+def _stand_in(char: str) -> str:
+    code = ord(char)
+    if code < 0x20:
+        return chr(0x2400 + code)
+    if code == 0x7F:
+        return "\u2421"
+    return f"<U+{code:04X}>"
+
+
+def _shown_as_is(char: str, keep: str) -> bool:
+    return char in keep or unicodedata.category(char) not in _INVISIBLE
+
+
+def visible(text: str, keep: str = "") -> str:
+    """`text` with every character that shows nothing, or deceives, made visible.
+
+    Those in `keep` stay as they are.  Guests choose what they print, and a
+    page that held it raw could hide or reorder what stands beside it.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if _shown_as_is(char, keep) else _stand_in(char) for char in text)
+
+
+def console(text: str) -> Markup:
+    """`text` as the content of a `<pre>`; stand-ins are marked as such.
+
+    So a guest that prints the picture of a control character is told from one
+    that prints the control character.
+    """
+    text = text.replace("\r\n", "\n")
+    parts = [
+        escape(char)
+        if _shown_as_is(char, keep="\n\t")
+        else Markup('<span class="ctl">{}</span>').format(_stand_in(char))
+        for char in text
+    ]
+    return Markup("").join(parts)
+
+
+def block(text: str) -> Markup:
+    """Text of several lines, such as a traceback, as the content of a `<pre>`."""
+    return escape(visible(text, keep="\n\t"))
+
+
+def slug(name: str) -> str:
+    """A name for a file or an anchor: readable, safe on every file system, one per `name`."""
+    words = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:_SLUG_LENGTH].rstrip("-")
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH_LENGTH]
+    return f"{words}-{digest}" if words else digest
+
+
+def quantity(number: int, one: str, many: str | None = None) -> str:
+    """`1 case`, `2 cases`, `1,500 cases`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def duration(seconds: float) -> str:
+    """A duration with three figures or so, and its unit."""
+    if seconds < 0.0005:
+        return f"{seconds * 1e6:.0f} µs"
+    if seconds < 1:
+        return f"{seconds * 1e3:.3g} ms"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+
+
+def moment(iso: str) -> str:
+    """An ISO 8601 time in UTC as people write it; any other text as it is."""
+    match = re.fullmatch(
+        r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d(?::\d\d)?)(?:\.\d+)?(?:Z|\+00:00)", iso, re.ASCII
+    )
+    return f"{match[1]} {match[2]} UTC" if match else iso
+
+
+def shell_quoted(word: str) -> str:
+    """`word` in single quotes, always: a node id has brackets sooner or later."""
+    return "'" + word.replace("'", "'\"'\"'") + "'"
+
+
+def rerun_command(nodeid: str, faults: Iterable[str], arguments: Sequence[str]) -> str:
+    """The shell command that runs the one case again, on the same libnvmm, faults and all."""
+    words = []
+    if seeded := ",".join(faults):
+        words.append(f"NVMM_SOFT_FAULT={shell_quoted(seeded)}")
+    words.append("pytest")
+    for position, argument in enumerate(arguments):
+        if argument.startswith("--nvmm-lib="):
+            words.append(shell_quoted(argument))
+        elif argument == "--nvmm-lib" and position + 1 < len(arguments):
+            words += [argument, shell_quoted(arguments[position + 1])]
+    words.append(shell_quoted(nodeid))
+    return " ".join(words)
