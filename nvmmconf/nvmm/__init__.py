@@ -18,7 +18,7 @@ from nvmmconf.nvmm.exits import (
     RdmsrExit,
     WrmsrExit,
 )
-from nvmmconf.nvmm.machine import Machine
+from nvmmconf.nvmm.machine import HostPages, Machine
 from nvmmconf.nvmm.memory import PAGE_SIZE, HostMemory
 from nvmmconf.nvmm.vcpu import CpuidMask, IoAccess, MemAccess, SoftDiagnostic, Vcpu
 
@@ -30,6 +30,7 @@ __all__ = [
     "Exit",
     "ExitState",
     "HostMemory",
+    "HostPages",
     "InsnExit",
     "InvalidExit",
     "IoAccess",

@@ -4,12 +4,24 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from nvmmconf.abi import Libnvmm, Prot, ffi, lib, soft_problem
 from nvmmconf.nvmm.errors import NvmmError, check
 from nvmmconf.nvmm.memory import HostMemory
 from nvmmconf.nvmm.vcpu import Vcpu
+
+
+class HostPages(Protocol):
+    """Whole pages of this process's memory: `HostMemory`, or anything like it."""
+
+    @property
+    def hva(self) -> int:
+        """Host address."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
 
 
 class Machine:
@@ -81,14 +93,18 @@ class Machine:
         """Called by a vCPU that was destroyed."""
         self._vcpus.pop(cpuid, None)
 
-    def hva_map(self, memory: HostMemory) -> None:
-        """nvmm_hva_map: make `memory` usable for the guest; its contents become zero (L-HVA-1)."""
+    def hva_map(self, memory: HostPages, size: int | None = None) -> None:
+        """nvmm_hva_map: make host memory usable for the guest; it becomes zero (L-HVA-1).
+
+        `size` bytes from its start, all of it where None.
+        """
+        size = memory.size if size is None else size
         check(
-            lib.call_hva_map(self._table, self._raw, memory.hva, memory.size),
+            lib.call_hva_map(self._table, self._raw, memory.hva, size),
             "nvmm_hva_map",
             machid=self.machid,
             hva=memory.hva,
-            size=memory.size,
+            size=size,
         )
 
     def hva_unmap(self, memory: HostMemory) -> None:

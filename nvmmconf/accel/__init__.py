@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The NVMM accelerator: what stands between an emulated PC and libnvmm.
+
+spec/accelerator.md, a module a section:
+
+==============  =======================================  ==========
+accelerator.py  start-up, running a vCPU to an outcome   1
+vcpu.py         creating and destroying a vCPU           2
+registers.py    the register file, to and from NVMM      3, 4
+sync.py         who is newer: the dirty flag             5
+events.py       can an event go in; around each entry    6, 7, 8
+exits.py        a handler an exit                        9
+msrs.py         MSRs that reach userland                 10
+callbacks.py    the assist callbacks                     11
+loop.py         the loop; kick.py: getting out of it     12
+memory.py       the memory map                           13
+outcome.py      how a run ends
+==============  =======================================  ==========
+
+Of a board it knows `nvmmconf.board.interfaces` only.
+"""
+
+from nvmmconf.accel.accelerator import Accelerator, AcceleratorError
+from nvmmconf.accel.outcome import Control, Outcome, Stop
+from nvmmconf.accel.registers import FpuRegisters, Registers, SegmentRegister
+from nvmmconf.accel.vcpu import AccelVcpu, Request
+
+__all__ = [
+    "AccelVcpu",
+    "Accelerator",
+    "AcceleratorError",
+    "Control",
+    "FpuRegisters",
+    "Outcome",
+    "Registers",
+    "Request",
+    "SegmentRegister",
+    "Stop",
+]

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Section 11: what the assists call, between libnvmm and the board's buses."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from nvmmconf.board.interfaces import BusError
+from nvmmconf.nvmm import IoAccess, MemAccess
+
+if TYPE_CHECKING:
+    from nvmmconf.accel.vcpu import AccelVcpu
+
+log = logging.getLogger(__name__)
+
+
+def io(vcpu: AccelVcpu, access: IoAccess) -> None:
+    """A-CB-1: `size` bytes between the guest and the port bus.
+
+    A failed transaction is reported; the guest reads all ones then, since the
+    buffer holds what was in it before (L-IO-3).
+    """
+    accelerator = vcpu.accelerator
+    size = len(access.data)
+    try:
+        with accelerator.lock:
+            if access.is_in:
+                value = accelerator.ports.read(access.port, size)
+                access.data[:] = value.to_bytes(size, "little")
+            else:
+                value = int.from_bytes(access.data, "little")
+                accelerator.ports.write(access.port, size, value)
+    except BusError as error:
+        if access.is_in:
+            access.data[:] = b"\xff" * size
+        direction = "in from" if access.is_in else "out to"
+        log.error("NVMM: %s port %#x of %d bytes failed: %s", direction, access.port, size, error)
+    vcpu.dirty = False  # A-SYNC-5
+
+
+def mem(vcpu: AccelVcpu, access: MemAccess) -> None:
+    """A-CB-2: `size` bytes between the guest and the physical address space."""
+    accelerator = vcpu.accelerator
+    with accelerator.lock:
+        if access.is_write:
+            accelerator.memory.write(access.gpa, bytes(access.data))
+        else:
+            access.data[:] = accelerator.memory.read(access.gpa, len(access.data))
+    vcpu.dirty = False  # A-SYNC-5

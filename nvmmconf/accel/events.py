@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Sections 6, 7 and 8: whether an event can go in, and what is done around each entry."""
+
+from __future__ import annotations
+
+import logging
+
+from nvmmconf.abi import Cr, EventType, Gpr, StateFlag
+from nvmmconf.accel.vcpu import AccelVcpu, Request
+from nvmmconf.nvmm import Exit, NvmmError
+
+log = logging.getLogger(__name__)
+
+NMI_VECTOR = 2
+
+
+def can_take_int(vcpu: AccelVcpu) -> bool:
+    """A-EVT-1 to A-EVT-3; where the guest is not ready an interrupt-window exit is asked for."""
+    if vcpu.int_window_exiting:
+        return False
+    if vcpu.int_shadow or not vcpu.registers.interrupts_enabled:
+        vcpu.vcpu.getstate(StateFlag.INTR)
+        vcpu.vcpu.state.intr.int_window_exiting = 1
+        vcpu.vcpu.setstate(StateFlag.INTR)
+        vcpu.int_window_exiting = True
+        return False
+    return True
+
+
+def can_take_nmi(vcpu: AccelVcpu) -> bool:
+    """A-EVT-4: not between an NMI and the end of its handler."""
+    return not vcpu.nmi_window_exiting
+
+
+def pre_run(vcpu: AccelVcpu) -> None:
+    """Section 7: bring the TPR up to date and choose at most one event (A-PRE-1 to A-PRE-9)."""
+    with vcpu.accelerator.lock:
+        try:
+            _pre_run(vcpu)
+        except NvmmError as error:
+            log.error("NVMM: before entry: %s", error)
+
+
+def _pre_run(vcpu: AccelVcpu) -> None:
+    if vcpu.apic is not None and vcpu.apic.tpr != vcpu.tpr:
+        vcpu.tpr = vcpu.apic.tpr
+        vcpu.tpr_changed = True
+    if vcpu.requests & (Request.INIT | Request.TPR):
+        vcpu.exit_request = True
+    if Request.NMI in vcpu.requests and can_take_nmi(vcpu):
+        vcpu.requests &= ~Request.NMI
+        vcpu.vcpu.inject(EventType.INTR, NMI_VECTOR)
+    elif (
+        Request.HARD in vcpu.requests and vcpu.apic is not None and can_take_int(vcpu)
+    ):
+        vcpu.requests &= ~Request.HARD
+        vcpu.vcpu.inject(EventType.INTR, vcpu.apic.acknowledge())
+    vcpu.requests &= ~Request.SMI
+    if vcpu.tpr_changed:
+        vcpu.vcpu.getstate(StateFlag.CRS)
+        vcpu.vcpu.state.crs[Cr.CR8] = vcpu.tpr
+        vcpu.vcpu.setstate(StateFlag.CRS)
+        vcpu.tpr_changed = False
+
+
+def post_run(vcpu: AccelVcpu, taken: Exit) -> None:
+    """Section 8: what every return tells (A-POST-1, A-POST-2)."""
+    state = taken.state
+    vcpu.registers.gpr[Gpr.RFLAGS] = state.rflags
+    vcpu.int_shadow = state.int_shadow
+    vcpu.int_window_exiting = state.int_window_exiting
+    vcpu.nmi_window_exiting = state.nmi_window_exiting
+    if state.cr8 != vcpu.tpr:
+        vcpu.set_tpr(state.cr8)

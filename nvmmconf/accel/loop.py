@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Section 12: the loop of a vCPU's thread."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+from nvmmconf.abi import Cr, Gpr, Segment, StateFlag
+from nvmmconf.accel import events, exits
+from nvmmconf.accel.exits import Next
+from nvmmconf.accel.registers import Registers, SegmentRegister
+from nvmmconf.accel.vcpu import AccelVcpu, Request
+from nvmmconf.nvmm import NvmmError
+
+if TYPE_CHECKING:
+    from nvmmconf.accel.accelerator import Accelerator
+
+
+class LoopExit(enum.Enum):
+    """Why the outer call returned: its "pending exception"."""
+
+    INTERRUPT = enum.auto()
+    HALTED = enum.auto()
+    FATAL = enum.auto()
+
+
+def exec_vcpu(accelerator: Accelerator, vcpu: AccelVcpu) -> LoopExit:
+    """A-LOOP-6: run until something wants the emulator; called with the big lock held."""
+    vcpu.enter_thread()
+    try:
+        why = None
+        while why is None:
+            why = _loop(accelerator, vcpu)
+        return why
+    finally:
+        vcpu.leave_thread()
+
+
+def _loop(accelerator: Accelerator, vcpu: AccelVcpu) -> LoopExit | None:
+    _take_requests(vcpu)
+    if vcpu.halted:  # A-LOOP-2
+        vcpu.exit_request = False
+        return LoopExit.HALTED
+    accelerator.lock.release()
+    try:
+        return _inner(accelerator, vcpu)
+    finally:
+        accelerator.lock.acquire()
+        vcpu.exit_request = False  # A-LOOP-5
+
+
+def _take_requests(vcpu: AccelVcpu) -> None:
+    """A-LOOP-1: what is done before the inner loop, in this order."""
+    if Request.INIT in vcpu.requests:
+        vcpu.synchronize()
+        vcpu.requests &= ~Request.INIT
+        vcpu.halted = False
+        reset_to_init(vcpu.registers)
+    if Request.POLL in vcpu.requests:
+        vcpu.requests &= ~Request.POLL
+        if vcpu.apic is not None:
+            vcpu.apic.poll()
+    interruptible = Request.HARD in vcpu.requests and vcpu.registers.interrupts_enabled
+    if interruptible or Request.NMI in vcpu.requests:
+        vcpu.halted = False
+    if Request.SIPI in vcpu.requests:
+        vcpu.synchronize()
+        vcpu.requests &= ~Request.SIPI
+        vcpu.halted = False
+        start_at_sipi_vector(vcpu.registers, vcpu.sipi_vector)
+    if Request.TPR in vcpu.requests:
+        vcpu.requests &= ~Request.TPR
+        vcpu.synchronize()
+
+
+def _inner(accelerator: Accelerator, vcpu: AccelVcpu) -> LoopExit | None:
+    """A-LOOP-3: the passes, without the big lock."""
+    while True:
+        if vcpu.dirty:
+            vcpu.push()
+        if vcpu.stopped:
+            vcpu.stopped = False
+            return LoopExit.INTERRUPT
+        events.pre_run(vcpu)
+        # A-LOOP-4: read before the kernel reads its stop word; cleared by _loop.
+        if vcpu.exit_request:
+            if not accelerator.has_stop:
+                # A signal is gone once handled (L-STOP-5), so version 1 would
+                # have nothing left to return for: do not enter at all.
+                return LoopExit.INTERRUPT
+            vcpu.vcpu.stop()
+        try:
+            taken = vcpu.vcpu.run()
+        except NvmmError as error:  # A-EXIT-12
+            exits.fatal(vcpu, f"failed to execute a virtual CPU: {error}")
+            return LoopExit.FATAL
+        events.post_run(vcpu, taken)
+        if accelerator.trace is not None:
+            accelerator.trace.record(vcpu.vcpu.cpuid, taken, _rip(vcpu))
+        what = exits.handle(vcpu, taken)
+        if what is not Next.CONTINUE:
+            return _LEAVING[what]
+
+
+_LEAVING = {
+    Next.LEAVE: LoopExit.INTERRUPT,
+    Next.LEAVE_HALTED: LoopExit.HALTED,
+    Next.FATAL: LoopExit.FATAL,
+}
+
+
+def _rip(vcpu: AccelVcpu) -> int:
+    vcpu.vcpu.getstate(StateFlag.GPRS)
+    return int(vcpu.vcpu.state.gprs[Gpr.RIP])
+
+
+def reset_to_init(registers: Registers) -> None:
+    """INIT: as after power-up, but x87, SSE and MSRs are kept (SDM 3A table 10-1)."""
+    fresh = Registers()
+    registers.gpr = fresh.gpr | {Gpr.RIP: 0xFFF0, Gpr.RDX: 0x600}
+    registers.cr = fresh.cr | {Cr.CR0: 0x60000010}
+    registers.dr = fresh.dr
+    registers.seg = {segment: SegmentRegister.data(0) for segment in Segment} | {
+        Segment.CS: SegmentRegister.code(0xF000, 0xFFFF0000),
+        Segment.LDT: SegmentRegister(flags=0x8200),
+        Segment.TR: SegmentRegister(flags=0x8300),
+    }
+
+
+def start_at_sipi_vector(registers: Registers, vector: int) -> None:
+    """SIPI: real mode at `vector` * 4 KiB (SDM 3A 9.4.4.1)."""
+    registers.seg[Segment.CS] = SegmentRegister.code(vector << 8, vector << 12)
+    registers.gpr[Gpr.RIP] = 0

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Section 10: MSRs that reach userland."""
+
+from __future__ import annotations
+
+import logging
+
+from nvmmconf.abi import Gpr, StateFlag
+from nvmmconf.accel.vcpu import AccelVcpu
+
+log = logging.getLogger(__name__)
+
+IA32_APIC_BASE = 0x1B
+IA32_MTRRCAP = 0xFE
+IA32_MCG_CAP = 0x179
+IA32_MCG_STATUS = 0x17A
+IA32_MTRR_DEF_TYPE = 0x2FF
+
+APIC_BASE_RESET = 0xFEE00900
+"""Enabled, bootstrap processor (SDM 3A 11.4.4): what a board without a local APIC shows."""
+
+_READ_AS_ZERO = frozenset({IA32_MTRRCAP, IA32_MTRR_DEF_TYPE, IA32_MCG_CAP, IA32_MCG_STATUS})
+_WRITES_IGNORED = frozenset({IA32_MTRR_DEF_TYPE, IA32_MCG_STATUS})
+
+
+def read(vcpu: AccelVcpu, msr: int) -> int:
+    """Return what RDMSR reads (A-MSR-1 to A-MSR-3)."""
+    if msr == IA32_APIC_BASE:
+        return APIC_BASE_RESET if vcpu.apic is None else vcpu.apic.base
+    if msr not in _READ_AS_ZERO:
+        log.warning("NVMM: unexpected RDMSR %#x, answered with 0", msr)
+    return 0
+
+
+def write(vcpu: AccelVcpu, msr: int, value: int) -> None:
+    """Carry out WRMSR (A-MSR-5 to A-MSR-7)."""
+    if msr == IA32_APIC_BASE:
+        if vcpu.apic is not None:
+            vcpu.apic.base = value
+    elif msr not in _WRITES_IGNORED:
+        log.warning("NVMM: unexpected WRMSR %#x := %#x, ignored", msr, value)
+
+
+def set_gprs(vcpu: AccelVcpu, values: dict[Gpr, int]) -> None:
+    """Change some of the kernel's GPRs (A-MSR-4, A-MSR-8).  Raises NvmmError."""
+    vcpu.vcpu.getstate(StateFlag.GPRS)
+    for gpr, value in values.items():
+        vcpu.vcpu.state.gprs[gpr] = value
+    vcpu.vcpu.setstate(StateFlag.GPRS)

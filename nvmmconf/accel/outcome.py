@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""How a guest's run ended."""
+
+from __future__ import annotations
+
+import enum
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+class Stop(enum.Enum):
+    """Why the accelerator stopped running the guest."""
+
+    HALTED = "halted"
+    """HLT, and nothing is pending that would wake the vCPU (A-EXIT-6)."""
+    RESET = "reset"
+    """The guest asked for a reset, or triple-faulted (A-EXIT-7)."""
+    EXITED = "exited"
+    """The guest wrote a status to the test device."""
+    PANIC = "panic"
+    """An exit that the accelerator cannot carry out, or a call that failed (A-EXIT-11, 12)."""
+    STOPPED = "stopped"
+    """The host asked for it."""
+    HANG = "hang"
+    """The watchdog asked for it: the guest used up its time."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a run: the reason, the status of EXITED, the explanation of PANIC."""
+
+    reason: Stop
+    status: int | None = None
+    message: str = ""
+
+    def __str__(self) -> str:
+        if self.status is not None:
+            return f"{self.reason.name}({self.status})"
+        return f"{self.reason.name}: {self.message}" if self.message else self.reason.name
+
+
+class Control:
+    """What devices and other threads ask of the machine: the first request wins.
+
+    `subscribe` registers what is to be called (from whichever thread) when a
+    request has been made, so that running vCPUs leave the guest.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._outcome: Outcome | None = None
+        self._subscribers: list[Callable[[], None]] = []
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The request made, None while there is none."""
+        return self._outcome
+
+    def subscribe(self, kick: Callable[[], None]) -> None:
+        """Have `kick` called after each first request."""
+        self._subscribers.append(kick)
+
+    def clear(self) -> None:
+        """Forget the request: the machine goes on."""
+        self._outcome = None
+
+    def request(self, outcome: Outcome) -> None:
+        """Ask that the run ends with `outcome`."""
+        with self._lock:
+            if self._outcome is not None:
+                return
+            self._outcome = outcome
+        for kick in self._subscribers:
+            kick()
+
+    def request_exit(self, status: int) -> None:
+        """Ask for EXITED with `status`: the guest's test device was written."""
+        self.request(Outcome(Stop.EXITED, status))
+
+    def request_reset(self) -> None:
+        """Ask for RESET."""
+        self.request(Outcome(Stop.RESET))
+
+    def panic(self, message: str) -> None:
+        """Ask for PANIC; `message` is one line with call, arguments and errno or the exit."""
+        self.request(Outcome(Stop.PANIC, message=message))

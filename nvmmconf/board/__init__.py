@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The PC that a guest sees.  Knows nothing of NVMM; each device is a module of its own.
+
+`interfaces` is what an accelerator may know of it.
+"""
+
+from nvmmconf.board.debugcon import DebugConsole
+from nvmmconf.board.memory import AddressSpace
+from nvmmconf.board.pc import Pc
+from nvmmconf.board.ports import PortDevice, PortSpace
+from nvmmconf.board.testdev import TestDevice
+
+__all__ = ["AddressSpace", "DebugConsole", "Pc", "PortDevice", "PortSpace", "TestDevice"]

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What an accelerator may know of a board: these interfaces, and nothing else."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class BusError(Exception):
+    """A transaction that a bus could not carry out (A-CB-1)."""
+
+
+class PortBus(Protocol):
+    """The I/O port space."""
+
+    def read(self, port: int, size: int) -> int:
+        """Return what IN of `size` bytes (1, 2, 4) at `port` reads.  Raises BusError."""
+
+    def write(self, port: int, size: int, value: int) -> None:
+        """Carry out OUT of `size` bytes.  Raises BusError."""
+
+
+class MemoryBus(Protocol):
+    """The guest-physical address space, as devices and the CPU see it."""
+
+    def read(self, gpa: int, size: int) -> bytes:
+        """Return `size` bytes at `gpa`; any size."""
+
+    def write(self, gpa: int, data: bytes) -> None:
+        """Write `data` at `gpa`."""
+
+    def add_listener(self, listener: MemoryListener) -> None:
+        """Tell `listener` of everything there is, and of every change from now on."""
+
+
+class InterruptController(Protocol):
+    """The local APIC and what stands behind it."""
+
+    tpr: int
+    """Task priority, 0 to 15, as CR8 shows it."""
+    base: int
+    """IA32_APIC_BASE."""
+
+    def acknowledge(self) -> int:
+        """Return the vector of the interrupt to deliver, and take it off the request line."""
+
+    def poll(self) -> None:
+        """Look whether an interrupt has become due."""
+
+
+class Pages(Protocol):
+    """Whole pages of this process's memory."""
+
+    @property
+    def hva(self) -> int:
+        """Host address."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    @property
+    def data(self) -> memoryview:
+        """Their bytes, writable."""
+
+
+class DeviceMemory(Protocol):
+    """A device in memory space; `offset` counts from the start of its region."""
+
+    def memory_read(self, offset: int, size: int) -> bytes:
+        """Return `size` bytes."""
+
+    def memory_write(self, offset: int, data: bytes) -> None:
+        """Take `data`."""
+
+
+class RegionKind(enum.Enum):
+    """What a region of guest-physical space is."""
+
+    RAM = "ram"
+    ROM = "rom"
+    DEVICE = "device"
+
+
+@dataclass(frozen=True, eq=False)
+class RamBlock:
+    """Host memory that RAM and ROM regions are made of; it may grow to `max_size` bytes."""
+
+    pages: Pages
+    max_size: int
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """`size` bytes at `gpa`: RAM and ROM lie `offset` bytes into `block`, a device has `device`."""
+
+    name: str
+    kind: RegionKind
+    gpa: int
+    size: int
+    block: RamBlock | None = None
+    offset: int = 0
+    device: DeviceMemory | None = None
+
+    @property
+    def end(self) -> int:
+        """First GPA after it."""
+        return self.gpa + self.size
+
+
+class MemoryListener(Protocol):
+    """Who wants to know of changes to the guest-physical space."""
+
+    def ram_block_added(self, block: RamBlock) -> None:
+        """A RAM block exists."""
+
+    def region_added(self, region: Region) -> None:
+        """A region has appeared."""
+
+    def region_removed(self, region: Region) -> None:
+        """A region has gone."""
+
+    def log_sync(self, region: Region) -> None:
+        """Somebody wants to know what the guest has written in `region`."""
