@@ -1,0 +1,257 @@
+/*
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * CPUID: spec kernel 7.  The "host" is our own processor, which shows what it
+ * implements; the kernel clamps and edits that, and the caller's table has
+ * the last word.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "internal.h"
+
+enum { A, B, C, D };		/* out[] of cpu_cpuid() */
+
+#define LEAF1_ECX		0x6ED83203u
+#define LEAF1_ECX_OSXSAVE	(1u << 27)
+#define LEAF1_ECX_HYPERVISOR	(1u << 31)
+#define LEAF1_EDX		0x9F8BAB7Fu
+#define LEAF7_ECX		0x1A000705u
+#define EXT1_ECX		0x006309F3u
+#define EXT7_EDX		0x00000100u
+#define EXT8_EBX		0x00000205u
+
+/* Legacy FXSAVE area alone, and with the 64-byte header behind it. */
+#define XSAVE_SIZE_X87		172u
+#define XSAVE_SIZE_SSE		576u
+
+static void
+zero(uint32_t out[4])
+{
+	memset(out, 0, 4 * sizeof(out[0]));
+}
+
+static uint32_t
+lower(uint32_t a, uint32_t b)
+{
+	return a < b ? a : b;
+}
+
+/* K-CPUID-11, K-CPUID-12. */
+static void
+edit_xsave(const struct soft_vcpu *v, uint64_t subleaf, uint32_t out[4])
+{
+	switch (subleaf) {
+	case 0:
+		out[A] = (uint32_t)SOFT_XCR0_MASK;
+		out[B] = (v->cpu.xcr0 & 2) ? XSAVE_SIZE_SSE : XSAVE_SIZE_X87;
+		out[C] = XSAVE_SIZE_SSE;
+		out[D] = (uint32_t)(SOFT_XCR0_MASK >> 32);
+		break;
+	case 1:
+		out[A] &= 0x7;
+		out[B] = out[C] = out[D] = 0;
+		break;
+	default:
+		zero(out);
+		break;
+	}
+}
+
+static void
+edit_basic(const struct soft_vcpu *v, uint32_t leaf, uint64_t subleaf,
+    uint32_t max, uint32_t out[4])
+{
+	const struct soft_profile *p = v->model->profile;
+
+	switch (leaf) {
+	case 0x0:
+		out[A] = max;
+		break;
+	case 0x1:
+		out[B] = (out[B] & 0x00FFFFFF) | (v->id << 24);
+		out[C] = (out[C] & LEAF1_ECX) | LEAF1_ECX_HYPERVISOR;
+		if ((v->cpu.cr4 & SOFT_CR4_OSXSAVE) == 0)
+			out[C] &= ~LEAF1_ECX_OSXSAVE;
+		out[D] &= LEAF1_EDX;
+		break;
+	case 0x7:
+		if (subleaf != 0) {
+			zero(out);
+			break;
+		}
+		out[A] = 0;
+		out[B] &= p->cpuid_7_ebx;
+		out[C] &= LEAF7_ECX;
+		out[D] &= p->cpuid_7_edx;
+		break;
+	case 0xD:
+		edit_xsave(v, subleaf, out);
+		break;
+	default:		/* 2 to 6, 8 to 0xC: K-CPUID-8, K-CPUID-9 */
+		zero(out);
+		break;
+	}
+}
+
+static void
+edit_hypervisor(const struct soft_vcpu *v, uint32_t leaf, uint32_t out[4])
+{
+	if (leaf == 0x40000000) {			/* K-CPUID-13, -14 */
+		out[A] = v->model->profile->cpuid_hypervisor_max;
+		memcpy(&out[B], "___ ", 4);
+		memcpy(&out[C], "NVMM", 4);
+		memcpy(&out[D], " ___", 4);
+		return;
+	}
+	if (leaf == 0x40000010) {
+		out[B] = out[C] = out[D] = 0;
+		if (!SOFT_QUIRK(v->model, SOFT_Q_CPUID_HV_RAW))
+			out[A] = 1000000;	/* kHz: soft_tsc_now() */
+		return;
+	}
+	if (!SOFT_QUIRK(v->model, SOFT_Q_CPUID_HV_RAW))
+		zero(out);
+}
+
+static void
+edit_extended(const struct soft_vcpu *v, uint32_t leaf, uint32_t max,
+    uint32_t out[4])
+{
+	switch (leaf) {
+	case 0x80000000:
+		out[A] = max;
+		break;
+	case 0x80000001:				/* K-CPUID-17 */
+		out[C] &= EXT1_ECX;
+		out[D] &= v->model->profile->cpuid_80000001_edx;
+		break;
+	case 0x80000002:
+	case 0x80000003:
+	case 0x80000004:
+	case 0x80000005:
+	case 0x80000006:
+	case 0x80000019:
+	case 0x8000001A:
+	case 0x8000001D:
+	case 0x8000001E:
+		break;
+	case 0x80000007:
+		out[A] = out[B] = out[C] = 0;
+		out[D] &= EXT7_EDX;
+		break;
+	case 0x80000008:				/* K-CPUID-19 */
+		out[B] &= EXT8_EBX;
+		out[D] = 0;
+		break;
+	default:
+		zero(out);
+		break;
+	}
+}
+
+/* Host's answer, clamped and edited.  64-bit input: SOFT_Q_CPUID_64BIT. */
+static void
+answer(const struct soft_vcpu *v, uint64_t leaf, uint64_t subleaf,
+    uint32_t out[4])
+{
+	const struct soft_profile *p = v->model->profile;
+	uint32_t host[4], basic, extended;
+
+	cpu_cpuid(0, 0, host);
+	basic = lower(host[A], p->vendor->cpuid_basic_max);
+	cpu_cpuid(0x80000000, 0, host);
+	extended = lower(host[A], p->vendor->cpuid_extended_max);
+
+	if ((leaf < 0x40000000 && leaf > basic) ||
+	    (leaf >= 0x40000000 && leaf < 0x80000000 &&
+	    leaf > p->cpuid_hypervisor_max) ||
+	    (leaf >= 0x80000000 && leaf > extended))
+		leaf = basic;				/* K-CPUID-21 */
+
+	cpu_cpuid((uint32_t)leaf, (uint32_t)subleaf, out);
+	if (leaf < 0x40000000)
+		edit_basic(v, (uint32_t)leaf, subleaf, basic, out);
+	else if (leaf < 0x80000000)
+		edit_hypervisor(v, (uint32_t)leaf, out);
+	else
+		edit_extended(v, (uint32_t)leaf, extended, out);
+}
+
+bool
+soft_exit_cpuid(struct soft_vcpu *v, const struct cpu_exit *ce,
+    struct nvmm_vcpu_exit *e)
+{
+	uint64_t leaf = v->cpu.gpr[CPU_RAX], subleaf = v->cpu.gpr[CPU_RCX];
+	const struct nvmm_vcpu_conf_cpuid *conf = NULL;
+	uint32_t out[4];
+	size_t i;
+
+	if (!SOFT_QUIRK(v->model, SOFT_Q_CPUID_64BIT)) {
+		leaf = (uint32_t)leaf;
+		subleaf = (uint32_t)subleaf;
+	}
+	answer(v, leaf, subleaf, out);
+
+	/* The leaf that was asked for, any subleaf (K-CPUID-23). */
+	for (i = 0; i < SOFT_MAX_CPUIDS; i++) {
+		if (v->cpuids[i].used && v->cpuids[i].conf.leaf == leaf)
+			conf = &v->cpuids[i].conf;
+	}
+	if (conf != NULL && conf->mask) {		/* K-CPUID-22 */
+		out[A] = (out[A] & ~conf->u.mask.del.eax) | conf->u.mask.set.eax;
+		out[B] = (out[B] & ~conf->u.mask.del.ebx) | conf->u.mask.set.ebx;
+		out[C] = (out[C] & ~conf->u.mask.del.ecx) | conf->u.mask.set.ecx;
+		out[D] = (out[D] & ~conf->u.mask.del.edx) | conf->u.mask.set.edx;
+	}
+	v->cpu.gpr[CPU_RAX] = out[A];			/* K-CPUID-26 */
+	v->cpu.gpr[CPU_RBX] = out[B];
+	v->cpu.gpr[CPU_RCX] = out[C];
+	v->cpu.gpr[CPU_RDX] = out[D];
+
+	if (conf != NULL && conf->exit) {		/* K-CPUID-24, -25 */
+		soft_exit_insn(e, NVMM_VCPU_EXIT_CPUID, ce->next_rip);
+		return true;
+	}
+	cpu_advance(&v->cpu, ce->next_rip);
+	return false;
+}
+
+/* Kernel spec 6. */
+int
+soft_cpuid_configure(struct soft_vcpu *v,
+    const struct nvmm_vcpu_conf_cpuid *conf)
+{
+	struct soft_cpuid *slot = NULL;
+	size_t i;
+
+	if (conf->mask && conf->exit)
+		return EINVAL;
+	if (conf->mask && (
+	    (conf->u.mask.set.eax & conf->u.mask.del.eax) != 0 ||
+	    (conf->u.mask.set.ebx & conf->u.mask.del.ebx) != 0 ||
+	    (conf->u.mask.set.ecx & conf->u.mask.del.ecx) != 0 ||
+	    (conf->u.mask.set.edx & conf->u.mask.del.edx) != 0))
+		return EINVAL;
+
+	for (i = 0; i < SOFT_MAX_CPUIDS; i++) {
+		if (v->cpuids[i].used && v->cpuids[i].conf.leaf == conf->leaf)
+			break;
+	}
+	if (i < SOFT_MAX_CPUIDS)
+		slot = &v->cpuids[i];
+	if (!conf->mask && !conf->exit) {		/* K-CONF-7 */
+		if (slot != NULL)
+			slot->used = false;
+		return 0;
+	}
+	for (i = 0; slot == NULL && i < SOFT_MAX_CPUIDS; i++) {
+		if (!v->cpuids[i].used)
+			slot = &v->cpuids[i];
+	}
+	if (slot == NULL)
+		return ENOBUFS;				/* K-CONF-5 */
+	slot->used = true;
+	slot->conf = *conf;
+	return 0;
+}

@@ -1,0 +1,64 @@
+/*
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * What softnvmm offers beside libnvmm(3): which hypervisor it is today, and
+ * what it could not do.  No other libnvmm has these; a client that wants to
+ * run on any of them looks them up with dlsym(3) or does without.
+ *
+ * Two environment variables choose the hypervisor.  They are read at
+ * nvmm_init(), nvmm_capability() and nvmm_machine_create(); a machine keeps
+ * what it was created with.
+ *
+ *	NVMM_SOFT_PROFILE=name		which real version; default v2-svm
+ *	NVMM_SOFT_FAULT=name[,name]	bugs to switch on; default none
+ *
+ * An unknown name makes those three calls fail with EINVAL; see
+ * nvmm_soft_problem().
+ *
+ * Not there yet: nvmm_assist_mem() refuses every instruction as one that it
+ * cannot decode (ENODEV, L-MEM-3) and counts it in .undecodable_mem.
+ */
+#ifndef SOFTNVMM_H
+#define SOFTNVMM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct nvmm_machine;
+struct nvmm_vcpu;
+
+enum nvmm_soft_kind {
+	NVMM_SOFT_PROFILE,	/* values of NVMM_SOFT_PROFILE */
+	NVMM_SOFT_QUIRK,	/* known deviations, chosen by the profile */
+	NVMM_SOFT_FAULT		/* values of NVMM_SOFT_FAULT */
+};
+
+/* The index-th name of a kind and what it means.  -1 and ENOENT at the end. */
+int nvmm_soft_list(enum nvmm_soft_kind kind, size_t index, const char **name,
+    const char **summary);
+
+/* Why this thread's last nvmm_init(), nvmm_root_init(), nvmm_capability() or
+ * nvmm_machine_create() failed, if the reason is one of softnvmm's own (a
+ * variable holds an unknown name); else "". */
+const char *nvmm_soft_problem(void);
+
+/* What this vCPU met that softnvmm does not know.  Counted since the vCPU was
+ * created; reading waits while the vCPU runs. */
+struct nvmm_soft_diagnostic {
+	uint64_t unimplemented;	/* instructions that gave #UD for that reason */
+	uint8_t bytes[15];	/* the last of them */
+	uint8_t len;
+	uint64_t undecodable_mem;	/* refusals of nvmm_assist_mem() */
+};
+int nvmm_soft_diagnostic(struct nvmm_machine *, struct nvmm_vcpu *,
+    struct nvmm_soft_diagnostic *);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* SOFTNVMM_H */

@@ -1,0 +1,84 @@
+/*
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * Events: spec kernel 8, libnvmm 4.5.
+ */
+#include <errno.h>
+
+#include "internal.h"
+
+#define EXCP_GP		13
+#define NMI_VECTOR	2
+
+#define VECTOR(n)	(UINT32_C(1) << (n))
+
+/* L-EVT-5. */
+static const uint32_t pushes_error = VECTOR(8) | VECTOR(10) | VECTOR(11) |
+    VECTOR(12) | VECTOR(13) | VECTOR(14) | VECTOR(17) | VECTOR(30);
+/* K-INJ-7: the pushed RFLAGS lack RF for these (traps and aborts). */
+static const uint32_t keeps_rf = VECTOR(1) | VECTOR(4) | VECTOR(8) |
+    VECTOR(18);
+
+static void
+raise_exception(struct soft_vcpu *v, uint8_t vector, uint64_t error)
+{
+	v->cpu.inject.type = CPU_EVENT_EXCP;
+	v->cpu.inject.vector = vector;
+	v->cpu.inject.has_error = (pushes_error >> vector) & 1;
+	v->cpu.inject.error = (uint32_t)error;
+	if (((keeps_rf >> vector) & 1) == 0)
+		v->cpu.rflags |= SOFT_RFLAGS_RF;
+	v->evt_pending = true;
+}
+
+static int
+inject_exception(struct soft_vcpu *v, uint8_t vector, uint64_t error)
+{
+	if (vector >= 32 || vector == NMI_VECTOR)
+		return EINVAL;
+	if ((vector == 0 || vector == 3) &&
+	    SOFT_QUIRK(v->model, SOFT_Q_EXCP_0_3))
+		return EINVAL;
+	raise_exception(v, vector, error);
+	return 0;
+}
+
+int
+soft_inject(struct soft_vcpu *v)
+{
+	const struct nvmm_vcpu_event *event = &v->page->comm.event;
+
+	switch (event->type) {
+	case NVMM_VCPU_EVENT_EXCP:
+		return inject_exception(v, event->vector,
+		    event->u.excp.error);
+	case NVMM_VCPU_EVENT_INTR:
+		/* IF, shadow and TPR are the caller's business (L-EVT-4,
+		 * K-INJ-14, K-INJ-17); one that waits is replaced (K-INJ-13). */
+		v->cpu.inject.type = event->vector == NMI_VECTOR ?
+		    CPU_EVENT_NMI : CPU_EVENT_INTR;
+		v->cpu.inject.vector = event->vector;
+		v->cpu.inject.has_error = false;
+		v->cpu.inject.error = 0;
+		if (event->vector == NMI_VECTOR)	/* K-INJ-5 */
+			v->cpu.intercepts |= CPU_INTERCEPT_IRET;
+		v->evt_pending = true;
+		return 0;
+	default:
+		return EINVAL;			/* K-INJ-2 */
+	}
+}
+
+/* #GP(0) by the kernel, for an instruction that it refuses. */
+void
+soft_inject_gp(struct soft_vcpu *v)
+{
+	struct nvmm_vcpu_event *event = &v->page->comm.event;
+
+	if (SOFT_QUIRK(v->model, SOFT_Q_EVENT_SCRATCH)) {	/* K-COMM-9 */
+		event->type = NVMM_VCPU_EVENT_EXCP;
+		event->vector = EXCP_GP;
+		event->u.excp.error = 0;
+	}
+	raise_exception(v, EXCP_GP, 0);
+}

@@ -1,0 +1,342 @@
+/*
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * What the files of the hypervisor share.
+ *
+ * There are two halves, as on NetBSD.  The "library" half works on the
+ * caller's structures, the comm page and the list of areas.  The "kernel"
+ * half (names soft_k*) is reached where libnvmm would make a system call; it
+ * returns an errno, and knows machines and vCPUs by number only.
+ */
+#ifndef SOFTNVMM_INTERNAL_H
+#define SOFTNVMM_INTERNAL_H
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Only what the public headers declare leaves the shared object. */
+#pragma GCC visibility push(default)
+#include <nvmm.h>
+#include <softnvmm.h>
+#pragma GCC visibility pop
+
+#include "cpu/cpu.h"
+
+#define SOFT_PAGE_SIZE		UINT64_C(4096)
+#define SOFT_PAGE_MASK		(SOFT_PAGE_SIZE - 1)
+
+#define SOFT_MAX_MACHINES	128	/* K-CAP-3 */
+#define SOFT_MAX_VCPUS		256	/* K-CAP-4 */
+#define SOFT_MAX_HMAPS		32	/* K-MEM-6 */
+#define SOFT_MAX_CPUIDS		32	/* K-CAP-10 */
+
+/* The host that this hypervisor runs on: ours to say (K-CAP-8, K-CAP-9). */
+#define SOFT_XCR0_MASK		UINT64_C(0x3)
+#define SOFT_MXCSR_MASK		UINT32_C(0xFFFF)
+
+#define SOFT_RFLAGS_IF		(UINT64_C(1) << 9)
+#define SOFT_RFLAGS_DF		(UINT64_C(1) << 10)
+#define SOFT_RFLAGS_RF		(UINT64_C(1) << 16)
+#define SOFT_CR0_PG		(UINT64_C(1) << 31)
+#define SOFT_CR4_PSE		(UINT64_C(1) << 4)
+#define SOFT_CR4_PAE		(UINT64_C(1) << 5)
+#define SOFT_CR4_OSXSAVE	(UINT64_C(1) << 18)
+#define SOFT_EFER_LMA		(UINT64_C(1) << 10)
+#define SOFT_EFER_SVME		(UINT64_C(1) << 12)
+
+/* ---- which hypervisor (profile.c) -------------------------------------- */
+
+/* A set of quirks or of faults. */
+struct soft_set {
+	uint64_t word[2];
+};
+
+static inline bool
+soft_in(const struct soft_set *set, unsigned n)
+{
+	return (set->word[n / 64] >> (n % 64)) & 1;
+}
+
+/* Known deviations from the SDM, the APM and libnvmm(3).  Names, meaning and
+ * the profiles that have them: soft_quirks[] in profile.c. */
+enum soft_quirk {
+	SOFT_Q_RETURN_OVERWRITES,
+	SOFT_Q_VCPU_EXISTS_EBUSY,
+	SOFT_Q_HVA_NESTED,
+	SOFT_Q_HVA_UNCHECKED,
+	SOFT_Q_HVA_FAIL_KEEPS_SLOT,
+	SOFT_Q_GPA_REFUSAL_ABORTS,
+	SOFT_Q_GPA_UNMAP_ERRNO,
+	SOFT_Q_GPA_UNMAP_TOP,
+	SOFT_Q_RESET_TAGS,
+	SOFT_Q_MXCSR_BY_IMAGE,
+	SOFT_Q_TSC_STALE,
+	SOFT_Q_EVENT_SCRATCH,
+	SOFT_Q_EXCP_0_3,
+	SOFT_Q_CPUID_64BIT,
+	SOFT_Q_CPUID_HV_RAW,
+	SOFT_Q_INVD_INVALID,
+	SOFT_Q_WALK_PAT,
+	SOFT_Q_WALK_PS_NO_PSE,
+	SOFT_Q_WALK_PAE_2M,
+	SOFT_Q_WALK_LARGE_47,
+	SOFT_Q_GM_LINEAR_64,
+	SOFT_Q_IO_PREFIX_5,
+	SOFT_Q_SEG_BY_LMA,
+	SOFT_Q_LIMIT_SCALED,
+	SOFT_Q_IO_INDEX_64,
+	SOFT_Q_IO_BATCH_LIMIT,
+	SOFT_NQUIRKS
+};
+
+/* Seeded bugs: soft_faults[] in profile.c. */
+enum soft_fault {
+	SOFT_F_HLT_RIP,
+	SOFT_F_IO_NPC,
+	SOFT_F_OUTS_BASE,
+	SOFT_F_SHUTDOWN_HALTED,
+	SOFT_NFAULTS
+};
+
+struct soft_vcpu;
+
+/* How one part of the state moves between the comm page and the vCPU. */
+struct soft_group {
+	void (*commit)(struct soft_vcpu *, const struct nvmm_x64_state *);
+	void (*provide)(const struct soft_vcpu *, struct nvmm_x64_state *);
+};
+#define SOFT_NGROUPS	7		/* bits of NVMM_X64_STATE_ALL */
+
+/* A backend of the kernel: svm.c; a second one goes beside it. */
+struct soft_vendor {
+	const char *name;
+	uint64_t vcpu_conf_support;	/* K-CAP-7 */
+	const struct soft_group *groups;	/* SOFT_NGROUPS, in bit order */
+	/* Turns the processor's exit into NVMM's.  False: dealt with here, as
+	 * in a kernel; go on unless the return check says otherwise. */
+	bool (*exit)(struct soft_vcpu *, const struct cpu_exit *,
+	    struct nvmm_vcpu_exit *);
+	uint32_t cpuid_basic_max, cpuid_extended_max;
+};
+
+struct soft_profile {
+	const char *name, *summary;
+	unsigned bit;			/* in soft_switch.profiles */
+	uint32_t version;		/* K-CAP-1 */
+	bool has_stop;			/* L-VER-2 */
+	const struct soft_vendor *vendor;
+	uint32_t max_vcpus;
+	uint64_t max_ram;
+	uint64_t cr4_mask;		/* K-SET-3 */
+	uint32_t cpuid_hypervisor_max;	/* K-CPUID-14 */
+	uint32_t cpuid_7_ebx, cpuid_7_edx, cpuid_80000001_edx;
+};
+
+/* What a machine is for life. */
+struct soft_model {
+	const struct soft_profile *profile;
+	struct soft_set quirks, faults;
+};
+
+#define SOFT_QUIRK(model, q)	soft_in(&(model)->quirks, (q))
+#define SOFT_FAULT(model, f)	__builtin_expect(soft_in(&(model)->faults, (f)), 0)
+
+/* From the environment.  0, or EINVAL and a problem noted. */
+int soft_model_read(struct soft_model *);
+void soft_problem_clear(void);
+
+extern const struct soft_vendor soft_svm;
+
+/* ---- the kernel's objects ----------------------------------------------- */
+
+/* Guest memory: what hva_map made, under softnvmm's own address, so that the
+ * guest keeps it when the process unmaps its view (L-HVA-3). */
+struct soft_object {
+	unsigned refs;			/* under the machine's map_lock */
+	uint8_t *host;
+	size_t size;
+};
+
+struct soft_hmap {
+	bool used;
+	uintptr_t hva;
+	size_t size;
+	struct soft_object *object;	/* NULL: size 0 */
+};
+
+struct soft_segment {
+	uint64_t gpa, size;
+	uint32_t access;		/* CPU_ACCESS_* == PROT_* */
+	uint8_t *host;
+	struct soft_object *object;
+};
+
+struct soft_machine {
+	/* Shared by vCPU operations and gpa_map/gpa_unmap, exclusive for
+	 * hva_map/hva_unmap, destroy and ctl (kernel spec 2.3). */
+	pthread_rwlock_t lock;
+	bool present;
+	uint32_t id;
+	pid_t pid;
+	time_t time;
+	struct soft_model model;
+
+	struct soft_hmap hmaps[SOFT_MAX_HMAPS];
+
+	/* The guest's physical space.  Held for reading while instructions
+	 * execute, a slice at a time; so gpa_unmap waits for one slice at most
+	 * (K-MEM-24) and no vCPU ever sees a page that has gone. */
+	pthread_rwlock_t map_lock;
+	unsigned map_generation;
+	struct soft_segment *segments;	/* sorted, disjoint */
+	size_t nsegments, asegments;
+
+	pthread_mutex_t vcpus_lock;	/* of the array, not what it points to */
+	struct soft_vcpu *vcpus[SOFT_MAX_VCPUS];
+};
+
+/* A vCPU's comm page, and what else is kept where it can be found from the
+ * caller's struct nvmm_vcpu alone. */
+struct soft_page {
+	struct nvmm_comm_page comm;	/* first: kernel spec section 0 */
+	struct nvmm_vcpu_exit exit;
+	bool has_stop;
+	uint64_t undecodable_mem;
+};
+_Static_assert(sizeof(struct soft_page) <= 4096, "the comm page is one page");
+
+struct soft_cpuid {
+	bool used;
+	struct nvmm_vcpu_conf_cpuid conf;
+};
+
+struct soft_vcpu {
+	pthread_mutex_t lock;		/* kernel spec 2.3: one operation a time */
+	bool present;
+	uint32_t id;
+	struct soft_machine *machine;
+	const struct soft_model *model;	/* the machine's */
+	struct soft_page *page;
+
+	struct cpu cpu;
+	bool evt_pending;
+	unsigned map_generation;
+
+	/* Kernel spec 11: the guest's TSC is the host's plus an offset, which is
+	 * computed at entry when `wanted`. */
+	struct {
+		bool wanted;
+		uint64_t value;		/* last set, or at the last run's end */
+		uint64_t offset;
+	} tsc;
+
+	struct soft_cpuid cpuids[SOFT_MAX_CPUIDS];
+};
+
+/* ---- library.c, machine.c, vcpu.c --------------------------------------- */
+
+/* 0 or EBADF (L-INIT-6). */
+int soft_opened(void);
+pid_t soft_owner(void);			/* 0: root */
+
+/* -1 with errno, or 0: what a system call gives its caller. */
+int soft_return(int error);
+/* Kernel copyin: EFAULT rather than a crash. */
+int soft_copyin(void *to, const void *from, size_t);
+
+/* Found: locked (and for a vCPU its machine shared).  Else an errno in the
+ * order of kernel spec 2.2. */
+int soft_machine_get(uint32_t machid, bool exclusive, struct soft_machine **);
+void soft_machine_put(struct soft_machine *);
+int soft_vcpu_get(uint32_t machid, uint32_t cpuid, struct soft_machine **,
+    struct soft_vcpu **);
+void soft_vcpu_put(struct soft_machine *, struct soft_vcpu *);
+/* The machine goes: every vCPU with it.  Machine held exclusively. */
+void soft_vcpus_destroy(struct soft_machine *);
+unsigned soft_vcpus_count(struct soft_machine *);
+
+/* The caller's comm page, or NULL if its structures name none. */
+struct nvmm_comm_page *soft_comm(const struct nvmm_machine *,
+    const struct nvmm_vcpu *);
+
+/* ---- memory.c ------------------------------------------------------------ */
+
+struct soft_areas;
+struct soft_areas *soft_areas_create(const struct soft_model *);
+void soft_areas_destroy(struct soft_areas *);
+const struct soft_model *soft_areas_model(const struct nvmm_machine *);
+
+/* Drops all memory.  Machine held exclusively, or not yet known to anyone. */
+void soft_memory_destroy(struct soft_machine *);
+uint64_t soft_memory_size(const struct soft_machine *);
+/* struct cpu_bus: page.  `arg` is the vCPU. */
+uint8_t *soft_memory_page(void *arg, uint64_t gpa, uint32_t *access);
+
+/* ---- state.c ---------------------------------------------------------------- */
+
+void soft_state_reset(const struct soft_model *, struct nvmm_x64_state *);
+void soft_state_commit(struct soft_vcpu *, uint64_t flags);
+void soft_state_provide(struct soft_vcpu *, uint64_t flags);
+extern const struct soft_group soft_common_groups[SOFT_NGROUPS];
+
+/* ---- run.c, exit.c, msr.c, cpuid.c, inject.c ------------------------------- */
+
+uint64_t soft_tsc_now(void);
+uint64_t soft_tsc_guest(void *vcpu);	/* struct cpu_bus: tsc */
+
+/* Exits that both backends make alike. */
+void soft_exit_hlt(struct soft_vcpu *, const struct cpu_exit *,
+    struct nvmm_vcpu_exit *);
+void soft_exit_io(struct soft_vcpu *, const struct cpu_exit *,
+    struct nvmm_vcpu_exit *);
+void soft_exit_memory(struct soft_vcpu *, const struct cpu_exit *,
+    struct nvmm_vcpu_exit *);
+void soft_exit_insn(struct nvmm_vcpu_exit *, uint64_t reason, uint64_t npc);
+void soft_exit_invalid(struct nvmm_vcpu_exit *, uint64_t hwcode);
+void soft_exit_xsetbv(struct soft_vcpu *, const struct cpu_exit *);
+void soft_exit_shutdown(struct soft_vcpu *, struct nvmm_vcpu_exit *);
+
+/* One MSR that the kernel answers itself. */
+struct soft_msr {
+	uint32_t msr;
+	bool read, write;		/* handled here; else it exits */
+	uint64_t value;			/* read; writes are ignored */
+};
+/* The table ends with .msr == 0.  False: done in the kernel. */
+bool soft_exit_rdmsr(struct soft_vcpu *, const struct cpu_exit *,
+    struct nvmm_vcpu_exit *, const struct soft_msr *);
+bool soft_exit_wrmsr(struct soft_vcpu *, const struct cpu_exit *,
+    struct nvmm_vcpu_exit *, const struct soft_msr *);
+
+bool soft_exit_cpuid(struct soft_vcpu *, const struct cpu_exit *,
+    struct nvmm_vcpu_exit *);
+int soft_cpuid_configure(struct soft_vcpu *,
+    const struct nvmm_vcpu_conf_cpuid *);
+
+int soft_inject(struct soft_vcpu *);	/* comm.event; 0 or EINVAL */
+void soft_inject_gp(struct soft_vcpu *);
+
+/* ---- walk.c: the library in the guest's memory (L-WALK, L-GM) --------------- */
+
+/* State must have been fetched.  0 or EFAULT. */
+int soft_walk(struct nvmm_machine *, const struct nvmm_x64_state *,
+    gvaddr_t, gpaddr_t *, nvmm_prot_t *);
+int soft_guest_read(struct nvmm_machine *, struct nvmm_vcpu *, gvaddr_t,
+    void *, size_t);
+int soft_guest_write(struct nvmm_machine *, struct nvmm_vcpu *, gvaddr_t,
+    const void *, size_t);
+/* Segment and offset to linear address: L-IO-9, L-IO-10. */
+int soft_linear(const struct soft_model *, const struct nvmm_x64_state *,
+    unsigned seg, uint64_t offset, size_t size, gvaddr_t *);
+
+static inline uint64_t
+soft_size_mask(unsigned bytes)
+{
+	return bytes >= 8 ? UINT64_MAX : (UINT64_C(1) << (8 * bytes)) - 1;
+}
+
+#endif /* SOFTNVMM_INTERNAL_H */

@@ -1,0 +1,525 @@
+/*
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * Host and guest memory: spec libnvmm 4.7, kernel 3.
+ *
+ * The kernel half keeps host mappings (hva_map), each backed by an object
+ * that softnvmm maps a second time for itself, and the guest's physical space
+ * as a sorted array of segments.  The library half keeps a list of areas,
+ * which is all that nvmm_gpa_to_hva and the assists ever look at.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+struct soft_area {
+	uint64_t gpa, size;
+	uintptr_t hva;
+	nvmm_prot_t prot;
+};
+
+struct soft_areas {
+	pthread_rwlock_t lock;
+	struct soft_model model;
+	struct soft_area *area;
+	size_t n, allocated;
+};
+
+static bool
+aligned(uint64_t v)
+{
+	return (v & SOFT_PAGE_MASK) == 0;
+}
+
+/* ---- kernel: objects and host mappings ----------------------------------- */
+
+static void
+object_release(struct soft_object *object)
+{
+	if (object == NULL || --object->refs > 0)
+		return;
+	munmap(object->host, object->size);
+	free(object);
+}
+
+/* Zeroed shared memory, at hva in place of whatever is there, and once more
+ * for ourselves (K-MEM-7, K-MEM-9). */
+static int
+object_create(uintptr_t hva, size_t size, struct soft_object **out)
+{
+	struct soft_object *object;
+	void *own, *theirs = MAP_FAILED;
+	int fd, error = 0;
+
+	if ((object = malloc(sizeof(*object))) == NULL)
+		return ENOMEM;
+	fd = memfd_create("nvmm", MFD_CLOEXEC);
+	if (fd == -1 || ftruncate(fd, (off_t)size) == -1)
+		error = errno;
+	own = error != 0 ? MAP_FAILED : mmap(NULL, size,
+	    PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (error == 0 && own == MAP_FAILED)
+		error = errno;
+	if (error == 0) {
+		theirs = mmap((void *)hva, size, PROT_READ | PROT_WRITE,
+		    MAP_SHARED | MAP_FIXED, fd, 0);
+		if (theirs == MAP_FAILED)
+			error = errno;
+	}
+	if (fd != -1)
+		close(fd);
+	if (error != 0) {
+		if (own != MAP_FAILED)
+			munmap(own, size);
+		free(object);
+		return error;
+	}
+	object->refs = 1;
+	object->host = own;
+	object->size = size;
+	*out = object;
+	return 0;
+}
+
+/* Kernel spec 3.1, steps 1 and 2. */
+static int
+hmap_validate(const struct soft_machine *m, uintptr_t hva, size_t size)
+{
+	const struct soft_hmap *h;
+	uintptr_t end = hva + size;
+	size_t i;
+
+	if (!aligned(hva) || !aligned(size) || hva == 0)
+		return EINVAL;
+	if (!SOFT_QUIRK(&m->model, SOFT_Q_HVA_UNCHECKED) && end <= hva)
+		return EINVAL;
+	for (i = 0; i < SOFT_MAX_HMAPS; i++) {
+		h = &m->hmaps[i];
+		if (!h->used)
+			continue;
+		if (hva >= h->hva && end <= h->hva + h->size &&
+		    SOFT_QUIRK(&m->model, SOFT_Q_HVA_NESTED))
+			return 0;
+		if (hva < h->hva + h->size && end > h->hva)
+			return EEXIST;
+	}
+	return 0;
+}
+
+static int
+khva_map(uint32_t machid, uintptr_t hva, size_t size)
+{
+	struct soft_machine *m;
+	struct soft_hmap *h;
+	size_t i;
+	int error;
+
+	if ((error = soft_machine_get(machid, true, &m)) != 0)
+		return error;
+	if ((error = hmap_validate(m, hva, size)) != 0)
+		goto out;
+	for (i = 0; i < SOFT_MAX_HMAPS && m->hmaps[i].used; i++)
+		continue;
+	if (i == SOFT_MAX_HMAPS) {
+		error = ENOBUFS;
+		goto out;
+	}
+	h = &m->hmaps[i];
+	h->hva = hva;
+	h->size = size;
+	h->object = NULL;
+	if (size != 0)
+		error = object_create(hva, size, &h->object);
+	h->used = error == 0 ||
+	    SOFT_QUIRK(&m->model, SOFT_Q_HVA_FAIL_KEEPS_SLOT);
+out:
+	soft_machine_put(m);
+	return error;
+}
+
+static int
+khva_unmap(uint32_t machid, uintptr_t hva, size_t size)
+{
+	struct soft_machine *m;
+	struct soft_hmap *h;
+	size_t i;
+	int error;
+
+	if ((error = soft_machine_get(machid, true, &m)) != 0)
+		return error;
+	error = ENOENT;
+	for (i = 0; i < SOFT_MAX_HMAPS; i++) {
+		h = &m->hmaps[i];
+		if (!h->used || h->hva != hva || h->size != size)
+			continue;
+		if (h->object != NULL) {
+			munmap((void *)hva, size);
+			object_release(h->object);
+		}
+		memset(h, 0, sizeof(*h));
+		error = 0;
+		break;
+	}
+	soft_machine_put(m);
+	return error;
+}
+
+/* ---- kernel: the guest's physical space ----------------------------------- */
+
+static int
+segments_reserve(struct soft_machine *m, size_t n)
+{
+	struct soft_segment *segments;
+	size_t want;
+
+	if (m->nsegments + n <= m->asegments)
+		return 0;
+	want = m->asegments * 2 + n + 6;
+	segments = realloc(m->segments, want * sizeof(*segments));
+	if (segments == NULL)
+		return ENOMEM;
+	m->segments = segments;
+	m->asegments = want;
+	return 0;
+}
+
+static void
+segment_insert(struct soft_machine *m, size_t at, struct soft_segment s)
+{
+	memmove(&m->segments[at + 1], &m->segments[at],
+	    (m->nsegments - at) * sizeof(s));
+	m->segments[at] = s;
+	m->nsegments++;
+	s.object->refs++;
+}
+
+static void
+segment_remove(struct soft_machine *m, size_t at)
+{
+	struct soft_object *object = m->segments[at].object;
+
+	m->nsegments--;
+	memmove(&m->segments[at], &m->segments[at + 1],
+	    (m->nsegments - at) * sizeof(m->segments[0]));
+	object_release(object);
+}
+
+/* Takes [gpa, gpa + size) out, cutting what overlaps (K-MEM-20).  There must
+ * be room for one more segment.  Gives the place where it was. */
+static size_t
+segments_cut(struct soft_machine *m, uint64_t gpa, uint64_t size)
+{
+	uint64_t end = gpa + size;
+	struct soft_segment s, tail;
+	size_t i = 0;
+
+	while (i < m->nsegments && m->segments[i].gpa + m->segments[i].size <= gpa)
+		i++;
+	while (i < m->nsegments && m->segments[i].gpa < end) {
+		s = m->segments[i];
+		if (s.gpa + s.size > end) {
+			tail = s;
+			tail.gpa = end;
+			tail.size = s.gpa + s.size - end;
+			tail.host = s.host + (end - s.gpa);
+			segment_insert(m, i + 1, tail);
+		}
+		if (s.gpa < gpa)
+			m->segments[i++].size = gpa - s.gpa;
+		else
+			segment_remove(m, i);
+	}
+	return i;
+}
+
+static int
+kgpa_map(uint32_t machid, uintptr_t hva, uint64_t gpa, size_t size, int prot)
+{
+	struct soft_segment s = { .gpa = gpa, .size = size };
+	struct soft_machine *m;
+	struct soft_hmap *h;
+	size_t i;
+	int error;
+
+	if ((error = soft_machine_get(machid, false, &m)) != 0)
+		return error;
+	/* Kernel spec 3.3. */
+	error = EINVAL;
+	if ((prot & ~(PROT_READ | PROT_WRITE | PROT_EXEC)) != 0 ||
+	    !aligned(gpa) || !aligned(size) || !aligned(hva) || hva == 0 ||
+	    gpa >= m->model.profile->max_ram || gpa + size <= gpa ||
+	    gpa + size > m->model.profile->max_ram)
+		goto out;
+	for (i = 0; i < SOFT_MAX_HMAPS; i++) {
+		h = &m->hmaps[i];
+		if (h->used && h->object != NULL && hva >= h->hva &&
+		    hva - h->hva < h->size &&
+		    size <= h->size - (hva - h->hva))
+			break;
+	}
+	if (i == SOFT_MAX_HMAPS)
+		goto out;
+
+	s.access = ((prot & PROT_READ) ? CPU_ACCESS_READ : 0) |
+	    ((prot & PROT_WRITE) ? CPU_ACCESS_WRITE : 0) |
+	    ((prot & PROT_EXEC) ? CPU_ACCESS_EXEC : 0);
+	s.object = h->object;
+	s.host = h->object->host + (hva - h->hva);
+	pthread_rwlock_wrlock(&m->map_lock);
+	if ((error = segments_reserve(m, 2)) == 0) {
+		segment_insert(m, segments_cut(m, gpa, size), s);
+		m->map_generation++;
+	}
+	pthread_rwlock_unlock(&m->map_lock);
+out:
+	soft_machine_put(m);
+	return error;
+}
+
+static int
+kgpa_unmap(uint32_t machid, uint64_t gpa, size_t size)
+{
+	struct soft_machine *m;
+	uint64_t top;
+	int error;
+
+	if ((error = soft_machine_get(machid, false, &m)) != 0)
+		return error;
+	top = m->model.profile->max_ram;
+	error = EINVAL;
+	if (!aligned(gpa) || !aligned(size) || gpa >= top ||
+	    gpa + size <= gpa || gpa + size > top)
+		goto out;
+	if (gpa + size == top && SOFT_QUIRK(&m->model, SOFT_Q_GPA_UNMAP_TOP))
+		goto out;
+	pthread_rwlock_wrlock(&m->map_lock);
+	if ((error = segments_reserve(m, 1)) == 0) {
+		segments_cut(m, gpa, size);
+		m->map_generation++;
+	}
+	pthread_rwlock_unlock(&m->map_lock);
+out:
+	soft_machine_put(m);
+	return error;
+}
+
+uint8_t *
+soft_memory_page(void *arg, uint64_t gpa, uint32_t *access)
+{
+	const struct soft_machine *m = ((struct soft_vcpu *)arg)->machine;
+	const struct soft_segment *s;
+	size_t low = 0, high = m->nsegments, mid;
+
+	gpa &= ~SOFT_PAGE_MASK;
+	while (low < high) {
+		mid = (low + high) / 2;
+		s = &m->segments[mid];
+		if (gpa < s->gpa) {
+			high = mid;
+		} else if (gpa - s->gpa >= s->size) {
+			low = mid + 1;
+		} else {
+			*access = s->access;
+			return s->host + (gpa - s->gpa);
+		}
+	}
+	*access = 0;
+	return NULL;
+}
+
+uint64_t
+soft_memory_size(const struct soft_machine *m)
+{
+	uint64_t sum = 0;
+	size_t i;
+
+	for (i = 0; i < SOFT_MAX_HMAPS; i++)
+		sum += m->hmaps[i].used ? m->hmaps[i].size : 0;
+	return sum;
+}
+
+void
+soft_memory_destroy(struct soft_machine *m)
+{
+	size_t i;
+
+	while (m->nsegments > 0)
+		segment_remove(m, m->nsegments - 1);
+	free(m->segments);
+	m->segments = NULL;
+	m->asegments = 0;
+	for (i = 0; i < SOFT_MAX_HMAPS; i++)
+		object_release(m->hmaps[i].object);	/* K-MACH-7 */
+	memset(m->hmaps, 0, sizeof(m->hmaps));
+}
+
+/* ---- library: areas --------------------------------------------------------- */
+
+struct soft_areas *
+soft_areas_create(const struct soft_model *model)
+{
+	struct soft_areas *areas = calloc(1, sizeof(*areas));
+
+	if (areas != NULL) {
+		pthread_rwlock_init(&areas->lock, NULL);
+		areas->model = *model;
+	}
+	return areas;
+}
+
+void
+soft_areas_destroy(struct soft_areas *areas)
+{
+	if (areas == NULL)
+		return;
+	pthread_rwlock_destroy(&areas->lock);
+	free(areas->area);
+	free(areas);
+}
+
+const struct soft_model *
+soft_areas_model(const struct nvmm_machine *mach)
+{
+	const struct soft_areas *areas = mach->areas;
+
+	return &areas->model;
+}
+
+static int
+areas_add(struct soft_areas *areas, const struct soft_area *new)
+{
+	const struct soft_area *a;
+	struct soft_area *area;
+	uint64_t end = new->gpa + new->size;
+	size_t i;
+
+	for (i = 0; i < areas->n; i++) {
+		a = &areas->area[i];
+		/* L-GPA-2: begins inside, ends inside, or encloses. */
+		if ((new->gpa >= a->gpa && new->gpa < a->gpa + a->size) ||
+		    (end > a->gpa && end <= a->gpa + a->size) ||
+		    (new->gpa <= a->gpa && end >= a->gpa + a->size))
+			return EINVAL;
+	}
+	if (areas->n == areas->allocated) {
+		area = realloc(areas->area,
+		    (areas->allocated * 2 + 4) * sizeof(*area));
+		if (area == NULL)
+			return ENOMEM;
+		areas->area = area;
+		areas->allocated = areas->allocated * 2 + 4;
+	}
+	areas->area[areas->n++] = *new;
+	return 0;
+}
+
+static int
+areas_delete(struct soft_areas *areas, uintptr_t hva, uint64_t gpa,
+    uint64_t size)
+{
+	size_t i;
+
+	for (i = 0; i < areas->n; i++) {
+		if (areas->area[i].hva == hva && areas->area[i].gpa == gpa &&
+		    areas->area[i].size == size) {
+			areas->area[i] = areas->area[--areas->n];
+			return 0;
+		}
+	}
+	return ENOENT;
+}
+
+/* ---- library: the functions ------------------------------------------------- */
+
+int
+nvmm_hva_map(struct nvmm_machine *mach, uintptr_t hva, size_t size)
+{
+	return soft_return(khva_map(mach->machid, hva, size));
+}
+
+int
+nvmm_hva_unmap(struct nvmm_machine *mach, uintptr_t hva, size_t size)
+{
+	return soft_return(khva_unmap(mach->machid, hva, size));
+}
+
+int
+nvmm_gpa_map(struct nvmm_machine *mach, uintptr_t hva, gpaddr_t gpa,
+    size_t size, int prot)
+{
+	struct soft_areas *areas = mach->areas;
+	struct soft_area area = {
+		.gpa = gpa, .size = size, .hva = hva,
+		.prot = ((prot & PROT_READ) ? NVMM_PROT_READ : 0) |
+		    ((prot & PROT_WRITE) ? NVMM_PROT_WRITE : 0) |
+		    ((prot & PROT_EXEC) ? NVMM_PROT_EXEC : 0),
+	};
+	int error;
+
+	if (areas == NULL)
+		return soft_return(ENOENT);
+	pthread_rwlock_wrlock(&areas->lock);
+	if ((error = areas_add(areas, &area)) == 0) {
+		error = kgpa_map(mach->machid, hva, gpa, size, prot);
+		if (error != 0) {
+			if (SOFT_QUIRK(&areas->model, SOFT_Q_GPA_REFUSAL_ABORTS))
+				abort();
+			areas_delete(areas, hva, gpa, size);
+		}
+	}
+	pthread_rwlock_unlock(&areas->lock);
+	return soft_return(error);
+}
+
+int
+nvmm_gpa_unmap(struct nvmm_machine *mach, uintptr_t hva, gpaddr_t gpa,
+    size_t size)
+{
+	struct soft_areas *areas = mach->areas;
+	int error, saved = errno;
+
+	if (areas == NULL)
+		return soft_return(ENOENT);
+	pthread_rwlock_wrlock(&areas->lock);
+	if ((error = areas_delete(areas, hva, gpa, size)) != 0) {
+		if (SOFT_QUIRK(&areas->model, SOFT_Q_GPA_UNMAP_ERRNO))
+			error = saved;
+		pthread_rwlock_unlock(&areas->lock);
+		errno = error;
+		return -1;
+	}
+	error = kgpa_unmap(mach->machid, gpa, size);
+	if (error != 0 && SOFT_QUIRK(&areas->model, SOFT_Q_GPA_REFUSAL_ABORTS))
+		abort();
+	pthread_rwlock_unlock(&areas->lock);
+	return soft_return(error);
+}
+
+int
+nvmm_gpa_to_hva(struct nvmm_machine *mach, gpaddr_t gpa, uintptr_t *hva,
+    nvmm_prot_t *prot)
+{
+	struct soft_areas *areas = mach->areas;
+	const struct soft_area *a;
+	int error = ENOENT;
+	size_t i;
+
+	if (areas == NULL)
+		return soft_return(ENOENT);
+	pthread_rwlock_rdlock(&areas->lock);
+	for (i = 0; i < areas->n; i++) {
+		a = &areas->area[i];
+		if (gpa >= a->gpa && gpa - a->gpa < a->size) {
+			*hva = a->hva + (uintptr_t)(gpa - a->gpa);
+			*prot = a->prot;
+			error = 0;
+			break;
+		}
+	}
+	pthread_rwlock_unlock(&areas->lock);
+	return soft_return(error);
+}

@@ -1,0 +1,249 @@
+/*
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * nvmm_vcpu_run: spec kernel 9, libnvmm 4.6 and 4.6a.
+ *
+ * Where a kernel has hardware exits, host ticks and signals, this has slices:
+ * the processor runs SLICE instructions at most, then the return check is
+ * made, as after any exit; TICK instructions in one call are a reschedule and
+ * end it with NONE (K-RUN-2).
+ *
+ * Signals.  A kernel sees a signal pending and returns; the handler runs on
+ * the way out.  So here: signals are blocked while in run, what arrives is
+ * seen at the end of the slice as pending, run returns NONE, and the handler
+ * runs as the mask is restored, before the caller has control again (K-RUN-1).
+ * A signal that is handled before run is entered leaves no trace (L-STOP-5).
+ * Those that a fault raises in the thread itself are never blocked.
+ *
+ * The stop word needs no signal: it is the processor's kick (v2; a real kernel
+ * waits for the next exit, L-STOP-4a).
+ */
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include "internal.h"
+
+#define SLICE		16384u
+#define TICK		(1u << 21)
+#define EXIT_COST	64u	/* instructions that an exit done in here counts for */
+
+/* ---- time ----------------------------------------------------------------------- */
+
+/* One tick a nanosecond, and never the same value twice in a thread. */
+uint64_t
+soft_tsc_now(void)
+{
+	static _Thread_local uint64_t last;
+	struct timespec ts;
+	uint64_t now;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	now = (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+	last = now > last ? now : last + 1;
+	return last;
+}
+
+uint64_t
+soft_tsc_guest(void *arg)
+{
+	const struct soft_vcpu *v = arg;
+
+	return soft_tsc_now() + v->tsc.offset;
+}
+
+static void
+tsc_enter(struct soft_vcpu *v)
+{
+	if (v->tsc.wanted) {
+		v->tsc.offset = v->tsc.value - soft_tsc_now();
+		v->tsc.wanted = false;
+	}
+}
+
+static void
+tsc_capture(struct soft_vcpu *v)
+{
+	if (!v->tsc.wanted)
+		v->tsc.value = soft_tsc_guest(v);
+}
+
+/* ---- signals and the return check -------------------------------------------------- */
+
+struct soft_run {
+	sigset_t mask;			/* the caller's */
+	uint32_t spent;			/* instructions, of TICK */
+	uint32_t looked;		/* .spent when signals were looked at */
+};
+
+static void
+signals_block(sigset_t *saved)
+{
+	static const int faults[] = {
+		SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT
+	};
+	sigset_t set;
+	size_t i;
+
+	sigfillset(&set);
+	for (i = 0; i < sizeof(faults) / sizeof(faults[0]); i++)
+		sigdelset(&set, faults[i]);
+	pthread_sigmask(SIG_BLOCK, &set, saved);
+}
+
+static bool
+signals_pending(const sigset_t *mask)
+{
+	sigset_t set;
+	int signo;
+
+	sigpending(&set);
+	if (sigisemptyset(&set))
+		return false;
+	for (signo = 1; signo < NSIG; signo++) {
+		if (sigismember(&set, signo) == 1 &&
+		    sigismember(mask, signo) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool
+stop_wanted(struct soft_vcpu *v)
+{
+	return v->page->has_stop &&
+	    __atomic_load_n(&v->page->comm.stop, __ATOMIC_ACQUIRE) != 0;
+}
+
+/* L-STOP-3.  True: run ends, with *reason unless something better is known. */
+static bool
+return_check(struct soft_vcpu *v, struct soft_run *r, uint64_t *reason)
+{
+	*reason = NVMM_VCPU_EXIT_NONE;
+	if (r->spent >= TICK)
+		return true;
+	/* An exit made within the first slice came before any signal. */
+	if (r->spent - r->looked >= SLICE) {
+		r->looked = r->spent;
+		if (signals_pending(&r->mask))
+			return true;
+	}
+	if (stop_wanted(v)) {
+		*reason = NVMM_VCPU_EXIT_STOPPED;
+		return true;
+	}
+	return false;
+}
+
+/* ---- the loop ------------------------------------------------------------------------ */
+
+static void
+enter(struct soft_vcpu *v, struct cpu_exit *ce)
+{
+	struct soft_machine *m = v->machine;
+
+	tsc_enter(v);
+	pthread_rwlock_rdlock(&m->map_lock);
+	if (v->map_generation != m->map_generation) {
+		v->map_generation = m->map_generation;
+		cpu_memory_changed(&v->cpu);
+	}
+	cpu_run(&v->cpu, SLICE, ce);
+	pthread_rwlock_unlock(&m->map_lock);
+
+	/* L-RUN-4: an event cut short by this exit is delivered again. */
+	if (ce->event_interrupted)
+		v->cpu.inject = ce->interrupted;
+	else if (ce->reason == CPU_EXIT_BAD_STATE)
+		v->cpu.inject.type = CPU_EVENT_NONE;
+	v->evt_pending = v->cpu.inject.type != CPU_EVENT_NONE;
+	if (!SOFT_QUIRK(v->model, SOFT_Q_TSC_STALE))
+		tsc_capture(v);
+}
+
+static void
+leave(struct soft_vcpu *v, struct nvmm_vcpu_exit *e)
+{
+	struct fxsave *fpu = (struct fxsave *)v->cpu.fxsave;
+
+	tsc_capture(v);
+	/* What a processor saves, whatever was loaded (K-RST-10). */
+	fpu->fx_mxcsr_mask = SOFT_MXCSR_MASK;
+	fpu->fx_zero = 0;
+
+	e->exitstate.rflags = v->cpu.rflags;
+	e->exitstate.cr8 = v->cpu.cr8;
+	e->exitstate.int_shadow = v->cpu.int_shadow;
+	e->exitstate.int_window_exiting =
+	    (v->cpu.intercepts & CPU_INTERCEPT_INT_WINDOW) != 0;
+	e->exitstate.nmi_window_exiting = (v->cpu.intercepts &
+	    (CPU_INTERCEPT_IRET | CPU_INTERCEPT_NMI_WINDOW)) != 0;
+	e->exitstate.evt_pending = v->evt_pending;
+}
+
+static int
+loop(struct soft_vcpu *v, struct soft_run *r, struct nvmm_vcpu_exit *e)
+{
+	struct nvmm_comm_page *comm = &v->page->comm;
+	struct cpu_exit ce;
+	uint64_t reason;
+	bool done;
+
+	/* L-ST-6a; what is pending stays so (K-RUN-6, K-RUN-7). */
+	if (return_check(v, r, &e->reason))
+		return 0;
+	soft_state_commit(v, comm->state_commit);
+	comm->state_commit = 0;
+	comm->state_cached = 0;
+	if (comm->event_commit) {
+		comm->event_commit = false;
+		if (soft_inject(v) != 0)
+			return EINVAL;
+	}
+	do {
+		enter(v, &ce);
+		done = v->model->profile->vendor->exit(v, &ce, e);
+		r->spent += ce.reason == CPU_EXIT_BUDGET ? SLICE : EXIT_COST;
+		if (return_check(v, r, &reason)) {
+			if (!done || SOFT_QUIRK(v->model,
+			    SOFT_Q_RETURN_OVERWRITES))
+				e->reason = reason;
+			done = true;
+		}
+	} while (!done);
+	leave(v, e);
+	return 0;
+}
+
+static int
+kvcpu_run(uint32_t machid, uint32_t cpuid, struct soft_run *r,
+    struct nvmm_vcpu_exit *e)
+{
+	struct soft_machine *m;
+	struct soft_vcpu *v;
+	int error;
+
+	if ((error = soft_vcpu_get(machid, cpuid, &m, &v)) != 0)
+		return error;
+	error = loop(v, r, e);
+	if (v->page->has_stop)		/* L-STOP-4 */
+		__atomic_store_n(&v->page->comm.stop, 0, __ATOMIC_RELEASE);
+	soft_vcpu_put(m, v);
+	return error;
+}
+
+int
+nvmm_vcpu_run(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
+{
+	struct nvmm_vcpu_exit e;
+	struct soft_run r = { .spent = 0 };
+	int error;
+
+	memset(&e, 0, sizeof(e));
+	signals_block(&r.mask);
+	error = kvcpu_run(mach->machid, vcpu->cpuid, &r, &e);
+	if (error == 0)			/* L-ST-7 */
+		memcpy(vcpu->exit, &e, sizeof(e));
+	pthread_sigmask(SIG_SETMASK, &r.mask, NULL);
+	return soft_return(error);
+}

@@ -1,0 +1,313 @@
+/*
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * The library's own view of guest memory: page walk, segments, and reads and
+ * writes for the assists (spec libnvmm 5, 5.1 and L-IO-9).
+ *
+ * Everything here works on vcpu->state and the areas; nothing asks the
+ * kernel.  Functions give 0 or an errno.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "internal.h"
+
+#define PTE_P		UINT64_C(0x001)
+#define PTE_W		UINT64_C(0x002)
+#define PTE_U		UINT64_C(0x004)
+#define PTE_PS		UINT64_C(0x080)	/* PAT in a 4 KiB entry */
+#define PTE_NX		(UINT64_C(1) << 63)
+#define FRAME_32	UINT64_C(0x00000000FFFFF000)
+#define FRAME_64	UINT64_C(0x000FFFFFFFFFF000)
+
+struct walk {
+	struct nvmm_machine *mach;
+	const struct soft_model *model;
+	uint64_t cr3, cr4;
+	gvaddr_t gva;
+	nvmm_prot_t prot;
+	uint64_t entry;			/* the one last read */
+	gpaddr_t gpa;			/* result, page offset not yet added */
+};
+
+/* Entry number gva[high:low] of the table at `table`, `width` bytes each;
+ * EFAULT if there is no such memory or the entry is not present. */
+static int
+level(struct walk *w, uint64_t table, unsigned high, unsigned low,
+    unsigned width)
+{
+	uint64_t index = (w->gva >> low) &
+	    ((UINT64_C(1) << (high - low + 1)) - 1);
+	gpaddr_t gpa = table + index * width;
+	nvmm_prot_t ignored;
+	uintptr_t hva;
+
+	if (nvmm_gpa_to_hva(w->mach, gpa, &hva, &ignored) == -1)
+		return EFAULT;		/* L-WALK-7 */
+	if (width == 4)
+		w->entry = __atomic_load_n((uint32_t *)hva, __ATOMIC_RELAXED);
+	else
+		w->entry = __atomic_load_n((uint64_t *)hva, __ATOMIC_RELAXED);
+	return (w->entry & PTE_P) ? 0 : EFAULT;
+}
+
+/* L-WALK-6. */
+static void
+restrict_rw(struct walk *w)
+{
+	if ((w->entry & PTE_U) == 0)
+		w->prot &= ~(nvmm_prot_t)NVMM_PROT_USER;
+	if ((w->entry & PTE_W) == 0)
+		w->prot &= ~(nvmm_prot_t)NVMM_PROT_WRITE;
+}
+
+static void
+restrict_nx(struct walk *w)
+{
+	if (w->entry & PTE_NX)
+		w->prot &= ~(nvmm_prot_t)NVMM_PROT_EXEC;
+}
+
+/* A page of 2^shift bytes whose frame is entry & frame (L-WALK-10). */
+static int
+page(struct walk *w, unsigned shift, uint64_t frame)
+{
+	uint64_t offset = (UINT64_C(1) << shift) - 1;
+
+	w->gpa = (w->entry & frame & ~offset) |
+	    (w->gva & offset & ~SOFT_PAGE_MASK);
+	return 0;
+}
+
+static int
+last(struct walk *w, uint64_t frame)
+{
+	/* L-WALK-9: bit 7 is the PAT here, and no error. */
+	if ((w->entry & PTE_PS) && SOFT_QUIRK(w->model, SOFT_Q_WALK_PAT))
+		return EFAULT;
+	return page(w, 12, frame);
+}
+
+static int
+walk_2(struct walk *w)
+{
+	if (level(w, w->cr3 & FRAME_32, 31, 22, 4) != 0)
+		return EFAULT;
+	restrict_rw(w);
+	if (w->entry & PTE_PS) {
+		if (w->cr4 & SOFT_CR4_PSE)
+			return page(w, 22, FRAME_32);
+		if (SOFT_QUIRK(w->model, SOFT_Q_WALK_PS_NO_PSE))
+			return EFAULT;
+	}
+	if (level(w, w->entry & FRAME_32, 21, 12, 4) != 0)
+		return EFAULT;
+	restrict_rw(w);
+	return last(w, FRAME_32);
+}
+
+static int
+walk_pae(struct walk *w)
+{
+	if (level(w, w->cr3 & UINT64_C(0xFFFFFFE0), 31, 30, 8) != 0)
+		return EFAULT;
+	restrict_nx(w);
+	if (w->entry & PTE_PS)
+		return EFAULT;
+	if (level(w, w->entry & FRAME_64, 29, 21, 8) != 0)
+		return EFAULT;
+	restrict_rw(w);
+	restrict_nx(w);
+	if (w->entry & PTE_PS)
+		return page(w, 21,
+		    SOFT_QUIRK(w->model, SOFT_Q_WALK_PAE_2M) ?
+		    FRAME_32 : FRAME_64);
+	if (level(w, w->entry & FRAME_64, 20, 12, 8) != 0)
+		return EFAULT;
+	restrict_rw(w);
+	restrict_nx(w);
+	return last(w, FRAME_64);
+}
+
+static int
+walk_4(struct walk *w)
+{
+	uint64_t large = SOFT_QUIRK(w->model, SOFT_Q_WALK_LARGE_47) ?
+	    FRAME_64 & ((UINT64_C(1) << 48) - 1) : FRAME_64;
+	uint64_t upper = w->gva >> 47;
+	uint64_t table = w->cr3 & FRAME_64;
+	unsigned shift;
+
+	if (upper != 0 && upper != 0x1FFFF)
+		return EFAULT;			/* L-WALK-8 */
+	for (shift = 39; shift >= 12; shift -= 9) {
+		if (level(w, table, shift + 8, shift, 8) != 0)
+			return EFAULT;
+		restrict_rw(w);
+		restrict_nx(w);
+		if (shift > 12 && (w->entry & PTE_PS))
+			return shift == 39 ? EFAULT : page(w, shift, large);
+		table = w->entry & FRAME_64;
+	}
+	return last(w, FRAME_64);
+}
+
+int
+soft_walk(struct nvmm_machine *mach, const struct nvmm_x64_state *st,
+    gvaddr_t gva, gpaddr_t *gpa, nvmm_prot_t *prot)
+{
+	struct walk w = {
+		.mach = mach,
+		.model = soft_areas_model(mach),
+		.cr3 = st->crs[NVMM_X64_CR_CR3],
+		.cr4 = st->crs[NVMM_X64_CR_CR4],
+		.gva = gva,
+		.prot = NVMM_PROT_ALL,
+	};
+	int error;
+
+	if ((st->crs[NVMM_X64_CR_CR0] & SOFT_CR0_PG) == 0) {	/* L-WALK-2 */
+		*gpa = gva;
+		*prot = NVMM_PROT_ALL;
+		return 0;
+	}
+	/* L-WALK-5, L-WALK-15. */
+	w.gpa = *gpa;
+	if (st->msrs[NVMM_X64_MSR_EFER] & SOFT_EFER_LMA) {
+		if ((w.cr4 & SOFT_CR4_PAE) == 0) {
+			*gpa += gva & SOFT_PAGE_MASK;
+			return EFAULT;
+		}
+		error = walk_4(&w);
+	} else if (w.cr4 & SOFT_CR4_PAE) {
+		error = walk_pae(&w);
+	} else {
+		error = walk_2(&w);
+	}
+	*gpa = w.gpa + (gva & SOFT_PAGE_MASK);	/* L-WALK-3: failing too */
+	*prot = w.prot;
+	return error;
+}
+
+int
+nvmm_gva_to_gpa(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu,
+    gvaddr_t gva, gpaddr_t *gpa, nvmm_prot_t *prot)
+{
+	if (nvmm_vcpu_getstate(mach, vcpu,
+	    NVMM_X64_STATE_CRS | NVMM_X64_STATE_MSRS) == -1)
+		return -1;
+	return soft_return(soft_walk(mach, vcpu->state, gva, gpa, prot));
+}
+
+/* ---- segments ------------------------------------------------------------------ */
+
+static bool
+is_64bit(const struct nvmm_x64_state *st)
+{
+	return (st->msrs[NVMM_X64_MSR_EFER] & SOFT_EFER_LMA) != 0 &&
+	    st->segs[NVMM_X64_SEG_CS].attrib.l;
+}
+
+static bool
+within_limit(const struct soft_model *model,
+    const struct nvmm_x64_state_seg *seg, uint64_t offset, size_t size)
+{
+	uint64_t limit = seg->limit, top;
+
+	if (SOFT_QUIRK(model, SOFT_Q_LIMIT_SCALED)) {
+		/* L-IO-10: the limit is in bytes already. */
+		limit = (limit + 1) << (seg->attrib.g ? 12 : 0);
+		return offset < limit && size <= limit - offset;
+	}
+	top = UINT32_MAX;
+	if (seg->attrib.s && (seg->attrib.type & 0xC) == 0x4) {
+		/* Expand-down data: above the limit. */
+		if (!seg->attrib.def)
+			top = UINT16_MAX;
+		return offset > limit && offset <= top &&
+		    size - 1 <= top - offset;
+	}
+	return offset <= limit && size - 1 <= limit - offset;
+}
+
+int
+soft_linear(const struct soft_model *model, const struct nvmm_x64_state *st,
+    unsigned segment, uint64_t offset, size_t size, gvaddr_t *gva)
+{
+	const struct nvmm_x64_state_seg *seg = &st->segs[segment];
+	bool flat = is_64bit(st);
+
+	if (SOFT_QUIRK(model, SOFT_Q_SEG_BY_LMA))
+		flat = (st->msrs[NVMM_X64_MSR_EFER] & SOFT_EFER_LMA) != 0;
+	if (flat) {
+		*gva = offset;
+		if (segment == NVMM_X64_SEG_FS || segment == NVMM_X64_SEG_GS)
+			*gva += seg->base;
+		return 0;
+	}
+	if (!seg->attrib.p || !within_limit(model, seg, offset, size))
+		return EFAULT;
+	*gva = seg->base + offset;
+	return 0;
+}
+
+/* ---- reading and writing: L-GM ---------------------------------------------------- */
+
+static int
+guest_access(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, gvaddr_t gva,
+    uint8_t *data, size_t size, bool write)
+{
+	nvmm_prot_t want = write ? NVMM_PROT_WRITE : NVMM_PROT_READ, prot;
+	bool cut = !is_64bit(vcpu->state) &&
+	    !SOFT_QUIRK(soft_areas_model(mach), SOFT_Q_GM_LINEAR_64);
+	struct nvmm_mem mem;
+	gpaddr_t gpa = 0;
+	uintptr_t hva;
+	size_t piece;
+	int error;
+
+	for (; size > 0; size -= piece, data += piece, gva += piece) {
+		if (cut)
+			gva = (uint32_t)gva;
+		piece = SOFT_PAGE_SIZE - (gva & SOFT_PAGE_MASK);
+		if (piece > size)
+			piece = size;
+		error = soft_walk(mach, vcpu->state, gva, &gpa, &prot);
+		if (error != 0)
+			return error;
+		if ((prot & want) == 0)
+			return EFAULT;
+		if (nvmm_gpa_to_hva(mach, gpa, &hva, &prot) == 0) {
+			if ((prot & want) == 0)
+				return EFAULT;		/* L-GM-3 */
+			if (write)
+				memcpy((void *)hva, data, piece);
+			else
+				memcpy(data, (void *)hva, piece);
+			continue;
+		}
+		mem.mach = mach;			/* L-GM-4 */
+		mem.vcpu = vcpu;
+		mem.gpa = gpa;
+		mem.write = write;
+		mem.size = piece;
+		mem.data = data;
+		(*vcpu->cbs.mem)(&mem);
+	}
+	return 0;
+}
+
+int
+soft_guest_read(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu,
+    gvaddr_t gva, void *data, size_t size)
+{
+	return guest_access(mach, vcpu, gva, data, size, false);
+}
+
+int
+soft_guest_write(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu,
+    gvaddr_t gva, const void *data, size_t size)
+{
+	return guest_access(mach, vcpu, gva, (uint8_t *)(uintptr_t)data, size,
+	    true);
+}
