@@ -12,8 +12,7 @@
     .globl  boot
 boot:
     cli
-    mov     esp, offset boot_stack_top  # a stack of its own: the guest's stays clean
-    push    2
+    mov     esp, offset boot_flags      # no stack is needed but for this
     popfd
     lgdt    [boot_gdtr]
     lidt    [boot_no_idtr]
@@ -56,23 +55,24 @@ boot_gdtr:
 boot_no_idtr:
     .word   0
     .long   0
-    .balign 8
-    .skip   16
-boot_stack_top:
+    .balign 4
+boot_flags:
+    .long   2
 
-    # Writable: the processor sets accessed and dirty bits here.
+    # Accessed and dirty already, so that memory is the same whether or not the
+    # trampoline has run.
     .section .tables, "aw", @progbits
     .balign 4096
 pml4:
-    .quad   page_directory_pointers + 0x003
+    .quad   page_directory_pointers + 0x023
     .fill   511, 8, 0
 page_directory_pointers:
-    .quad   page_directory + 0x003
+    .quad   page_directory + 0x023
     .fill   511, 8, 0
 page_directory:
     .set    .Lpage, 0
     .rept   512                         # 1 GiB as it is, by 2 MiB pages
-    .quad   .Lpage + 0x083
+    .quad   .Lpage + 0x0E3
     .set    .Lpage, .Lpage + 0x200000
     .endr
 gdt:

@@ -14,8 +14,7 @@
     .globl  boot
 boot:
     cli
-    mov     esp, offset boot_stack_top  # a stack of its own: the guest's stays clean
-    push    2
+    mov     esp, offset boot_flags      # no stack is needed but for this
     popfd
     lgdt    [boot_gdtr]
     lidt    [boot_real_idtr]
@@ -74,8 +73,8 @@ boot_real_idtr:
     .word   0x3FF
     .long   0
     .balign 4
-    .skip   16
-boot_stack_top:
+boot_flags:
+    .long   2
 
     .code16
     .text

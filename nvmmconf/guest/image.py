@@ -121,6 +121,13 @@ class Image:
         """The linear (and, as memory is mapped, physical) address of a symbol."""
         return self.code_base + self.symbol(name)
 
+    def read(self, gpa: int, size: int) -> bytes:
+        """`size` bytes of the image as loaded; GuestError where it has not all of them."""
+        for segment in self.segments:
+            if segment.gpa <= gpa and gpa + size <= segment.end:
+                return segment.data[gpa - segment.gpa : gpa - segment.gpa + size]
+        raise GuestError(f"guest {self.name} ({self.mode.value}) has nothing at {gpa:#x}+{size:#x}")
+
     def describe(self, address: int) -> str:
         """An address (as a symbol's value) for people: `0x9 <after_hlt+0x2>`.
 

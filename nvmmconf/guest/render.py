@@ -53,20 +53,24 @@ class Rendered:
 class _Marks(Extension):
     """Marks, in the literal text of a template, where each of its lines begins.
 
-    Text within one line is left alone, so that a macro on one line still gives
-    a clean value to an expression.
+    Text in the middle of a line is left alone, so that a macro on one line still
+    gives a clean value to an expression.
     """
 
     def filter_stream(self, stream: TokenStream) -> Iterator[Token]:
+        reached = 0
         for token in stream:
-            if token.type != "data" or "\n" not in token.value:
-                yield token
-                continue
-            marked = "\n".join(
-                f"\x01{stream.name}\x02{token.lineno + index}\x03{line}"
-                for index, line in enumerate(token.value.split("\n"))
-            )
-            yield Token(token.lineno, token.type, marked)
+            value, lines = token.value, 0
+            if token.type == "data":
+                lines = value.count("\n")
+                # A later line than the last token's: what is between was trimmed.
+                if lines or token.lineno > reached:
+                    value = "\n".join(
+                        f"\x01{stream.name}\x02{token.lineno + index}\x03{line}"
+                        for index, line in enumerate(value.split("\n"))
+                    )
+            reached = token.lineno + lines
+            yield Token(token.lineno, token.type, value)
 
 
 class _Loader(jinja2.BaseLoader):
