@@ -9,7 +9,7 @@ from pathlib import Path
 from .assemble import Assembler, Job
 from .image import Image, read_image
 from .mode import Mode
-from .render import render
+from .render import Renderer
 from .source import GuestSource, guest_names, read_source
 from .toolchain import Toolchain
 
@@ -35,6 +35,7 @@ class GuestLibrary:
         name) the files that they share; `cache` is made when needed."""
         self._sources = sources
         self._include = sources / "include" if include is None else include
+        self._renderer = Renderer(self._include)
         self._assembler = Assembler(cache, toolchain)
         self._read: dict[str, GuestSource] = {}
         self._images: dict[tuple[str, Mode], Image] = {}
@@ -72,7 +73,6 @@ class GuestLibrary:
         """
         source = GuestSource(
             name=name,
-            # A name that no file has: it is also how Jinja2 tells it from a shared file.
             file=f"<{name}>",
             sentence="",
             area="",
@@ -83,12 +83,11 @@ class GuestLibrary:
         return self._build(source, mode)
 
     def _build(self, source: GuestSource, mode: Mode) -> Image:
-        rendered = render(source, mode, self._include)
         job = Job(
             name=source.name,
             mode=mode,
             file=source.file,
-            rendered=rendered,
+            rendered=self._renderer.render(source, mode),
             script=self._include / f"{mode.value}.ld",
         )
         return read_image(source.name, mode, self._assembler.assemble(job))

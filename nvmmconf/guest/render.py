@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,53 +74,59 @@ class _Marks(Extension):
 
 
 class _Loader(jinja2.BaseLoader):
-    """Finds the guest itself, and everything else in the folder of shared files."""
+    """Finds the shared files."""
 
-    def __init__(self, source: GuestSource, include: Path) -> None:
-        self._source = source
+    def __init__(self, include: Path) -> None:
         self._include = include
 
     def get_source(self, environment: jinja2.Environment, template: str) -> tuple[str, str, None]:
-        if template == self._source.file:
-            return self._source.text, template, None
         try:
             return (self._include / template).read_text(encoding="utf-8"), template, None
         except (OSError, UnicodeDecodeError):
             raise jinja2.TemplateNotFound(template) from None
 
 
-def render(source: GuestSource, mode: Mode, include: Path) -> Rendered:
-    """Render `source` inside the layout of `mode`, `<include>/<mode>.S`.
+class Renderer:
+    """Renders guests; reads each shared file once."""
 
-    Raises GuestError where the guest does not support `mode`, or a template is
-    missing, wrong, or uses an undefined variable.
-    """
-    if mode not in source.modes:
-        known = " ".join(mode.value for mode in source.modes)
-        raise GuestError(f"{source.file}: not for mode {mode.value} (modes: {known})")
-    layout = f"{mode.value}.S"
-    environment = jinja2.Environment(
-        loader=_Loader(source, include),
-        extensions=[_Marks],
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
-    variables: Mapping[str, object] = mode.variables() | {"guest": source.file}
-    try:
-        text = environment.get_template(layout).render(variables)
-    except jinja2.TemplateSyntaxError as error:
-        where = _shown(error.name or layout, source.file, include)
-        raise GuestError(f"{where}:{error.lineno}: {error.message}") from None
-    except jinja2.TemplateNotFound as error:
-        raise GuestError(f"{source.file}: no shared file {str(error)!r} in {include}") from None
-    except Exception as error:
-        # A template may call anything, so anything may come out of it.
-        where = _raised_at(error, source.file, include) or source.file
-        raise GuestError(f"{where}: {error}") from None
-    return _split(text, source.file, include)
+    def __init__(self, include: Path) -> None:
+        """`include` is the folder of shared files."""
+        self._include = include
+        self._environment = jinja2.Environment(
+            loader=_Loader(include),
+            extensions=[_Marks],
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+            autoescape=False,
+        )
+
+    def render(self, source: GuestSource, mode: Mode) -> Rendered:
+        """Render `source` inside the layout of `mode`, `<include>/<mode>.S`.
+
+        Raises GuestError where the guest does not support `mode`, or a template is
+        missing, wrong, or uses an undefined variable.
+        """
+        if mode not in source.modes:
+            known = " ".join(mode.value for mode in source.modes)
+            raise GuestError(f"{source.file}: not for mode {mode.value} (modes: {known})")
+        environment, file = self._environment, source.file
+        try:
+            code = environment.compile(source.text, name=file, filename=file)
+            guest = jinja2.Template.from_code(environment, code, environment.make_globals(None))
+            layout = environment.get_template(f"{mode.value}.S")
+            text = layout.render(mode.variables() | {"guest": guest})
+        except jinja2.TemplateSyntaxError as error:
+            where = _shown(error.name or file, file, self._include)
+            raise GuestError(f"{where}:{error.lineno}: {error.message}") from None
+        except jinja2.TemplateNotFound as error:
+            raise GuestError(f"{file}: no shared file {str(error)!r} in {self._include}") from None
+        except Exception as error:
+            # A template may call anything, so anything may come out of it.
+            where = _raised_at(error, file, self._include) or file
+            raise GuestError(f"{where}: {error}") from None
+        return _split(text, file, self._include)
 
 
 def _shown(template: str, guest: str, include: Path) -> str:
