@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from nvmmconf.report.model import CasePage, RunPage, case_pages, run_folder, run_page
 from nvmmconf.report.site import Site
-from nvmmconf.report.text import MEANINGS, block, duration, listed, quantity, visible
+from nvmmconf.report.text import MEANINGS, block, breakable, duration, listed, quantity, visible
 from nvmmconf.results import Run, Verdict
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -71,7 +71,9 @@ class _Renderer:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.filters.update(block=block, duration=duration, listed=listed, quantity=quantity)
+        environment.filters.update(
+            block=block, breakable=breakable, duration=duration, listed=listed, quantity=quantity
+        )
         environment.globals.update(
             Verdict=Verdict,
             meanings=MEANINGS,

@@ -30,11 +30,11 @@ class TraceView:
 
 @dataclass(frozen=True)
 class InsnView:
-    """An instruction, with what happened at it in words."""
+    """An instruction; `mark` says that the final RIP is here, `note` which exits were."""
 
     insn: InsnRow
     anchor: str
-    is_rip: bool
+    mark: str
     note: str
 
 
@@ -61,36 +61,48 @@ def guest_view(run: GuestRun, anchor: str) -> GuestView:
     anchors: dict[int, str] = {}
     for number, insn in enumerate(instructions, start=1):
         anchors.setdefault(insn.address, f"{anchor}-insn-{number}")
-    exits = run.trace[-_MOST_EXITS:]
     exits_at: dict[int, list[ExitRow]] = {}
     for one in run.trace:
         if (address := _address(one.rip)) is not None:
             exits_at.setdefault(address, []).append(one)
-    seen: set[int] = set()
     listing = []
+    rip_row = ""
     for number, insn in enumerate(instructions, start=1):
-        first = insn.address not in seen
-        seen.add(insn.address)
-        listing.append(
-            InsnView(
-                insn,
-                f"{anchor}-insn-{number}",
-                first and insn.address == run.rip,
-                _exits_note(exits_at.get(insn.address, [])) if first else "",
-            )
-        )
+        name = f"{anchor}-insn-{number}"
+        mark = "" if rip_row else _mark(insn, run.rip)
+        rip_row = rip_row or (name if mark else "")
+        exits = exits_at.get(insn.address, []) if anchors[insn.address] == name else []
+        listing.append(InsnView(insn, name, mark, _exits_note(exits)))
+    shown = run.trace[-_MOST_EXITS:]
     return GuestView(
         run=run,
         anchor=anchor,
         console=console(run.console[-_MOST_CONSOLE:]),
         console_kept=_kept(len(run.console), _MOST_CONSOLE, "characters"),
-        trace=tuple(TraceView(one, _row_of(one, anchors)) for one in exits),
-        trace_kept=_trace_kept(run, len(exits)),
+        trace=tuple(TraceView(one, _row_of(one, anchors)) for one in shown),
+        trace_kept=_trace_kept(run, len(shown)),
         listing=tuple(listing),
         listing_kept=listing_kept,
-        rip_row=anchors.get(run.rip, "") if run.rip is not None else "",
-        rip_note=_rip_note(run, anchors),
+        rip_row=rip_row,
+        rip_note=_rip_note(run, rip_row),
     )
+
+
+def _mark(insn: InsnRow, rip: int | None) -> str:
+    if rip is None:
+        return ""
+    if rip == insn.address:
+        return "RIP at the end"
+    if insn.address < rip < insn.address + _size(insn):
+        return f"RIP at the end, {rip:#x}, is inside this instruction"
+    return ""
+
+
+def _size(insn: InsnRow) -> int:
+    try:
+        return len(bytes.fromhex(insn.encoding))
+    except ValueError:
+        return 0
 
 
 def _address(rip: str) -> int | None:
@@ -138,15 +150,9 @@ def _kept_instructions(run: GuestRun) -> tuple[tuple[InsnRow, ...], str]:
     return kept, note
 
 
-def _rip_note(run: GuestRun, anchors: dict[int, str]) -> str:
+def _rip_note(run: GuestRun, rip_row: str) -> str:
     if run.rip is None:
         return "There is no final RIP: the guest never got that far."
-    if not run.listing or run.rip in anchors:
+    if not run.listing or rip_row:
         return ""
-    for insn in run.listing:
-        if insn.address < run.rip < insn.address + len(insn.encoding.replace(" ", "")) // 2:
-            return (
-                f"The final RIP, {run.rip:#x}, is inside the instruction at {insn.address:#x}, "
-                "not at the start of one."
-            )
     return f"The final RIP, {run.rip:#x}, is not in this listing."

@@ -121,16 +121,18 @@ class RunPage:
     def how_it_ended(self) -> str:
         """The outcome, as a sentence."""
         counts = self.counts
+        passed, unsupported = counts[Verdict.PASS], counts[Verdict.UNSUPPORTED]
         if not counts.total:
             return "Nothing was planned, so nothing was checked."
-        unsupported = counts[Verdict.UNSUPPORTED]
-        aside = f" {unsupported:,} could not be checked (unsupported)." if unsupported else ""
+        if passed == counts.total:
+            return "All passed."
+        aside = [f"{passed:,} passed"] if passed else []
+        if unsupported:
+            aside.append(f"{unsupported:,} could not be checked (unsupported)")
         if not counts.bad:
-            if not counts[Verdict.PASS]:
-                return "None could be checked: all are unsupported."
-            return ("All passed." if not unsupported else "All others passed.") + aside
+            return f"{' and '.join(aside)}."
         kinds = [f"{n:,} {v.value}" for v, n in reversed(list(counts.of.items())) if not v.is_good]
-        return f"{counts.bad:,} not as required: {listed(kinds)}.{aside}"
+        return "; ".join([f"{counts.bad:,} not as required ({listed(kinds)})", *aside]) + "."
 
 
 @dataclass(frozen=True)

@@ -27,16 +27,12 @@ MEANINGS: dict[Verdict, str] = {
 # encoding writes; Zl, Zp: line ends that do not look like any.
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _SLUG_LENGTH = 60
-_HASH_LENGTH = 8
+_HASH_LENGTH = 10
 
 
 def _stand_in(char: str) -> str:
-    code = ord(char)
-    if code < 0x20:
-        return chr(0x2400 + code)
-    if code == 0x7F:
-        return "\u2421"
-    return f"<U+{code:04X}>"
+    # Not the pictures of U+2400: few fonts have them, and an escape can be searched for.
+    return char.encode("unicode_escape").decode("ascii")
 
 
 def _shown_as_is(char: str, keep: str) -> bool:
@@ -55,10 +51,9 @@ def visible(text: str, keep: str = "") -> str:
 
 
 def console(text: str) -> Markup:
-    """`text` as the content of a `<pre>`; stand-ins are marked as such.
+    r"""`text` as the content of a `<pre>`; stand-ins are marked as such.
 
-    So a guest that prints the picture of a control character is told from one
-    that prints the control character.
+    So a guest that prints `\x1b` is told from one that prints an escape.
     """
     text = text.replace("\r\n", "\n")
     parts = [
@@ -73,6 +68,11 @@ def console(text: str) -> Markup:
 def block(text: str) -> Markup:
     """Text of several lines, such as a traceback, as the content of a `<pre>`."""
     return escape(visible(text, keep="\n\t"))
+
+
+def breakable(name: str) -> Markup:
+    """A case's name, with places where a narrow column may break it."""
+    return Markup(re.sub(r"(?<=/)(?=.)|(?<=.)(?=\[)", "<wbr>", str(escape(visible(name)))))
 
 
 def slug(name: str) -> str:
@@ -102,7 +102,8 @@ def duration(seconds: float) -> str:
         return f"{seconds * 1e3:.3g} ms"
     if seconds < 60:
         return f"{seconds:.3g} s"
-    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes:,} min {rest} s"
 
 
 def moment(iso: str) -> str:
