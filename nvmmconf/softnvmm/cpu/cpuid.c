@@ -1,0 +1,91 @@
+/*
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * CPUID (SDM 2A, CPUID; APM 3, appendix E).  A bit is set when what it
+ * promises works here, and for no other reason.
+ */
+#include <string.h>
+
+#include "internal.h"
+
+/* Leaf 1 and 80000001 EDX. */
+#define F_DE		(1u << 2)
+#define F_PSE		(1u << 3)
+#define F_TSC		(1u << 4)
+#define F_MSR		(1u << 5)
+#define F_PAE		(1u << 6)
+#define F_MCE		(1u << 7)
+#define F_CX8		(1u << 8)
+#define F_SYSCALL	(1u << 11)	/* 80000001 */
+#define F_PGE		(1u << 13)
+#define F_CMOV		(1u << 15)
+#define F_PAT		(1u << 16)
+#define F_PSE36		(1u << 17)
+#define F_NX		(1u << 20)	/* 80000001 */
+#define F_PAGE1G	(1u << 26)	/* 80000001 */
+#define F_LM		(1u << 29)	/* 80000001 */
+#define F_COMMON	(F_DE | F_PSE | F_TSC | F_MSR | F_PAE | F_MCE | F_CX8 |	\
+	F_PGE | F_CMOV | F_PAT | F_PSE36)
+/* Leaf 1 ECX. */
+#define F_MONITOR	(1u << 3)
+#define F_CX16		(1u << 13)
+#define F_MOVBE		(1u << 22)
+#define F_POPCNT	(1u << 23)
+/* 80000001 ECX. */
+#define F_LAHF64	(1u << 0)
+
+#define MAX_BASIC	7u
+#define MAX_EXTENDED	0x80000008u
+
+static uint32_t
+four(const char *s)
+{
+	return (uint32_t)(uint8_t)s[0] | (uint32_t)(uint8_t)s[1] << 8 |
+	    (uint32_t)(uint8_t)s[2] << 16 | (uint32_t)(uint8_t)s[3] << 24;
+}
+
+static void
+vendor(uint32_t out[4], uint32_t max)
+{
+	out[0] = max;
+	out[1] = four("Auth");
+	out[3] = four("enti");
+	out[2] = four("cAMD");
+}
+
+void
+cpu_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+{
+	static const char brand[48] = "softnvmm, an x86 interpreter";
+	unsigned i;
+
+	(void)subleaf;
+	memset(out, 0, 4 * sizeof(out[0]));
+	switch (leaf) {
+	case 0:
+		vendor(out, MAX_BASIC);
+		break;
+	case 1:
+		out[0] = 0x00000F00;		/* family 15, the first of AMD64 */
+		out[2] = F_MONITOR | F_CX16 | F_MOVBE | F_POPCNT;
+		out[3] = F_COMMON;
+		break;
+	case 0x80000000:
+		vendor(out, MAX_EXTENDED);
+		break;
+	case 0x80000001:
+		out[0] = 0x00000F00;
+		out[2] = F_LAHF64;
+		out[3] = F_COMMON | F_SYSCALL | F_NX | F_PAGE1G | F_LM;
+		break;
+	case 0x80000002: case 0x80000003: case 0x80000004:
+		for (i = 0; i < 4; i++)
+			out[i] = four(brand + (leaf - 0x80000002) * 16 + i * 4);
+		break;
+	case 0x80000008:
+		out[0] = 48 << 8 | PHYS_BITS;	/* linear, physical */
+		break;
+	default:
+		break;
+	}
+}

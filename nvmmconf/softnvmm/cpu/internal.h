@@ -1,0 +1,378 @@
+/*
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * Shared by the files of the processor and by nobody else.
+ *
+ * One struct exec lives for one cpu_run().  An instruction works on the
+ * registers in struct cpu directly; what it started from is kept in
+ * exec.start, and a fault or an exit in its middle puts that back.  So an
+ * instruction routine never has to undo anything, and the only rule for
+ * memory is: the write that may fault comes last.
+ */
+#ifndef SOFTNVMM_CPU_INTERNAL_H
+#define SOFTNVMM_CPU_INTERNAL_H
+
+#include <setjmp.h>
+#include <stddef.h>
+
+#include "cpu.h"
+
+/* RFLAGS (SDM 1, 3.4.3). */
+#define FLAG_CF		0x00000001u
+#define FLAG_ONE	0x00000002u
+#define FLAG_PF		0x00000004u
+#define FLAG_AF		0x00000010u
+#define FLAG_ZF		0x00000040u
+#define FLAG_SF		0x00000080u
+#define FLAG_TF		0x00000100u
+#define FLAG_IF		0x00000200u
+#define FLAG_DF		0x00000400u
+#define FLAG_OF		0x00000800u
+#define FLAG_IOPL	0x00003000u
+#define FLAG_NT		0x00004000u
+#define FLAG_RF		0x00010000u
+#define FLAG_VM		0x00020000u
+#define FLAG_AC		0x00040000u
+#define FLAG_VIF	0x00080000u
+#define FLAG_VIP	0x00100000u
+#define FLAG_ID		0x00200000u
+#define FLAG_STATUS	(FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF)
+
+#define CR0_PE		0x00000001u
+#define CR0_MP		0x00000002u
+#define CR0_EM		0x00000004u
+#define CR0_TS		0x00000008u
+#define CR0_ET		0x00000010u
+#define CR0_NE		0x00000020u
+#define CR0_WP		0x00010000u
+#define CR0_AM		0x00040000u
+#define CR0_NW		0x20000000u
+#define CR0_CD		0x40000000u
+#define CR0_PG		0x80000000u
+
+#define CR4_TSD		0x00000004u
+#define CR4_DE		0x00000008u
+#define CR4_PSE		0x00000010u
+#define CR4_PAE		0x00000020u
+#define CR4_PGE		0x00000080u
+/*
+ * The bits that this processor has.  OSFXSR and OSXMMEXCPT only say what the
+ * operating system will do with SSE, so they may be set though no SSE
+ * instruction is here yet.
+ */
+#define CR4_VALID	0x000007FCu	/* TSD DE PSE PAE MCE PGE PCE OSFXSR OSXMMEXCPT */
+
+#define EFER_SCE	0x00000001u
+#define EFER_LME	0x00000100u
+#define EFER_LMA	0x00000400u
+#define EFER_NXE	0x00000800u
+#define EFER_VALID	(EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE)
+
+#define DR6_BS		0x00004000u
+
+#define PHYS_BITS	48
+#define PHYS_MASK	((UINT64_C(1) << PHYS_BITS) - 1)
+
+enum exception {
+	EXC_DE = 0, EXC_DB = 1, EXC_NMI = 2, EXC_BP = 3, EXC_OF = 4, EXC_BR = 5,
+	EXC_UD = 6, EXC_NM = 7, EXC_DF = 8, EXC_TS = 10, EXC_NP = 11,
+	EXC_SS = 12, EXC_GP = 13, EXC_PF = 14, EXC_MF = 16, EXC_AC = 17
+};
+
+/* How memory is used.  A read-modify-write is checked as a write. */
+enum access { ACCESS_READ, ACCESS_WRITE, ACCESS_FETCH };
+
+/* Host memory behind a guest operand, in two pieces if it crosses a page. */
+struct span {
+	uint8_t *part[2];
+	unsigned len[2];
+};
+
+enum operand_kind {
+	OPERAND_NONE, OPERAND_REG, OPERAND_HIGH, OPERAND_SREG, OPERAND_MEM, OPERAND_IMM
+};
+
+struct operand {
+	uint8_t kind;		/* enum operand_kind; HIGH: AH, CH, DH, BH */
+	uint8_t size;		/* bytes */
+	uint8_t reg;
+};
+
+struct exec;
+typedef void handler(struct exec *);
+
+/* A row of the decode tables: see optable.c. */
+struct opcode {
+	handler *execute;	/* NULL: not an instruction */
+	uint16_t flags;		/* OP_* */
+	uint8_t operand[3];	/* enum encoding */
+	uint8_t by;		/* enum by: what the sub-table is indexed by */
+	const struct opcode *table;
+};
+
+/* An instruction, decoded. */
+struct insn {
+	const struct opcode *op;
+	uint8_t bytes[15], len;
+	uint8_t opcode;		/* last opcode byte */
+	uint8_t rex;
+	uint8_t rep;		/* 0, 0xF2, 0xF3: the last one counts */
+	bool lock, prefix66, prefix67;
+	int8_t override;	/* enum cpu_seg_index, or -1 */
+	uint8_t osize, asize;	/* bytes */
+	bool has_modrm;
+	uint8_t mod, reg, rm;	/* reg and rm with REX.R and REX.B added */
+	uint8_t seg;		/* memory operand: segment and offset */
+	uint64_t ea;
+	bool sp_based;		/* ea has RSP in it: POP */
+	struct operand operand[3];
+	uint64_t imm, imm2;
+};
+
+struct exec {
+	struct cpu *cpu;
+	struct cpu_exit *exit;
+	uint64_t budget;
+	jmp_buf unwind;
+
+	struct insn in;
+	uint64_t next_rip;
+	struct span rmw;	/* from get_rmw() to put() */
+
+	/* The state at the start of this instruction or iteration. */
+	struct {
+		uint64_t gpr[CPU_NGPR], rip, rflags;
+		struct cpu_seg seg[CPU_NSEG];
+	} start;
+
+	/* What the instruction asks for at its end. */
+	bool shadow;		/* interrupt shadow for the next one */
+	bool no_trap;		/* MOV SS, POP SS: hold the single-step trap back */
+	bool keep_rf;		/* IRET loads RF */
+	bool nmi_unblock;	/* IRET has begun */
+	bool cr8_written;	/* to be reported once RIP has moved */
+
+	struct cpu_event pending;	/* raised, not yet looked at */
+	struct cpu_event delivering;
+	bool delivering_insn;		/* by INT n, INT3, INTO: EXT stays 0 */
+	bool delivering_int_n;		/* same, and gate DPL is checked */
+
+	/* Instruction fetch: the page that RIP is in. */
+	const uint8_t *fetch_host;
+	uint64_t fetch_page;
+};
+
+enum unwind { UNWIND_NONE, UNWIND_EVENT, UNWIND_EXIT };
+
+/* --- run.c --- */
+_Noreturn void fault(struct exec *, enum exception, uint32_t);
+_Noreturn void leave(struct exec *, enum cpu_exit_reason);
+/* As the guest sees it #UD; counted, so that the gap is known. */
+_Noreturn void unimplemented(struct exec *);
+/* The interrupted state becomes what restarts would start from. */
+void checkpoint(struct exec *);
+bool should_stop(struct exec *);
+
+#define ud(x)		fault((x), EXC_UD, 0)
+#define gp0(x)		fault((x), EXC_GP, 0)
+
+/* --- decode.c --- */
+void decode(struct exec *);
+extern const struct opcode opcode_map_1[256], opcode_map_0f[256];
+extern const struct opcode opcode_map_0f38[256], opcode_map_0f3a[256];
+uint64_t get(struct exec *, unsigned);
+uint64_t get_rmw(struct exec *, unsigned);
+void put(struct exec *, unsigned, uint64_t);
+
+/* --- paging.c --- */
+uint64_t translate(struct exec *, uint64_t linear, enum access, bool supervisor);
+uint8_t *physical(struct exec *, uint64_t gpa, uint32_t access);
+void span_of(struct exec *, uint64_t linear, unsigned len, enum access,
+    bool supervisor, struct span *);
+uint64_t span_load(const struct span *, unsigned at, unsigned len);
+void span_store(const struct span *, unsigned at, unsigned len, uint64_t);
+uint64_t read_system(struct exec *, uint64_t linear, unsigned len);
+void write_system(struct exec *, uint64_t linear, unsigned len, uint64_t);
+
+/* --- segment.c --- */
+uint64_t linear_address(struct exec *, unsigned seg, uint64_t off,
+    unsigned len, enum access);
+uint64_t mem_read(struct exec *, unsigned seg, uint64_t off, unsigned len);
+void mem_write(struct exec *, unsigned seg, uint64_t off, unsigned len, uint64_t);
+struct descriptor {
+	struct cpu_seg seg;
+	uint64_t at;		/* linear address */
+	uint64_t raw;
+};
+/* GDT or LDT lookup; error is the selector without RPL. */
+void read_descriptor(struct exec *, uint16_t sel, enum exception, struct descriptor *);
+void mark_accessed(struct exec *, struct descriptor *);
+void load_data_segment(struct exec *, unsigned seg, uint16_t sel);
+void set_real_segment(struct cpu_seg *, uint16_t sel);
+/* Reads and checks a code descriptor for a transfer that keeps CPL. */
+void code_descriptor(struct exec *, uint16_t sel, bool rpl_is_cpl, struct descriptor *);
+
+/* --- stack.c --- */
+unsigned stack_size(const struct cpu *);
+void push(struct exec *, unsigned size, uint64_t);
+uint64_t pop(struct exec *, unsigned size);
+uint64_t stack_peek(struct exec *, uint64_t disp, unsigned size);
+void stack_release(struct exec *, uint64_t bytes);
+
+/* --- integer.c --- */
+/* The flags of CMP. */
+void compare(struct exec *, uint64_t, uint64_t, unsigned size);
+
+/* --- control.c --- */
+void set_rip(struct exec *, uint64_t, unsigned osize);
+
+/* --- event.c --- */
+void deliver(struct exec *);
+bool next_event(struct exec *);
+
+/* --- handlers, by file; names are the SDM's --- */
+#define HANDLERS(X)							\
+	/* integer.c */							\
+	X(add) X(or) X(adc) X(sbb) X(and) X(sub) X(xor) X(cmp) X(test)	\
+	X(inc) X(dec) X(neg) X(not) X(mul) X(imul) X(imul2) X(imul3)	\
+	X(div) X(idiv) X(xadd) X(cmpxchg) X(cmpxchg8b)			\
+	X(cbw) X(cwd)							\
+	/* move.c */							\
+	X(mov) X(movzx) X(movsx) X(lea) X(xchg) X(bswap) X(movbe)	\
+	X(cmovcc) X(setcc) X(xlat) X(nop) X(lahf) X(sahf)		\
+	X(clc) X(stc) X(cmc) X(cld) X(std)				\
+	/* shift.c */							\
+	X(rol) X(ror) X(rcl) X(rcr) X(shl) X(shr) X(sar) X(shld) X(shrd)\
+	/* bit.c */							\
+	X(bt) X(bts) X(btr) X(btc) X(bsf) X(bsr) X(popcnt)		\
+	/* string.c */							\
+	X(movs) X(cmps) X(stos) X(lods) X(scas)				\
+	/* control.c */							\
+	X(jcc) X(jmp) X(jmp_indirect) X(call) X(call_indirect) X(ret)	\
+	X(ret_imm) X(loop) X(loope) X(loopne) X(jrcxz)			\
+	X(jmp_far) X(jmp_far_m) X(call_far) X(call_far_m) X(retf) X(retf_imm) \
+	/* stack.c */							\
+	X(push) X(pop) X(pusha) X(popa) X(pushf) X(popf)		\
+	X(enter) X(leave) X(push_sreg) X(pop_sreg)			\
+	/* segment.c */							\
+	X(mov_from_sreg) X(mov_to_sreg) X(load_far_pointer)		\
+	X(lgdt) X(lidt) X(sgdt) X(sidt) X(lldt) X(ltr) X(sldt) X(str)	\
+	/* event.c */							\
+	X(int_n) X(int3) X(into) X(icebp) X(iret)			\
+	/* system.c */							\
+	X(mov_from_cr) X(mov_to_cr) X(mov_from_dr) X(mov_to_dr)		\
+	X(clts) X(lmsw) X(smsw) X(cli) X(sti) X(swapgs)			\
+	X(syscall) X(sysret) X(invlpg) X(wbinvd)			\
+	X(rdtsc) X(rdmsr) X(wrmsr)					\
+	/* intercept.c */						\
+	X(hlt) X(cpuid) X(xsetbv) X(invd) X(monitor) X(mwait)		\
+	X(in) X(out) X(ins) X(outs)
+
+#define X(name)	handler op_##name;
+HANDLERS(X)
+#undef X
+
+/* --- small things used everywhere --- */
+static inline bool
+protected_mode(const struct cpu *cpu)
+{
+	return (cpu->cr0 & CR0_PE) != 0;
+}
+
+static inline bool
+long_mode(const struct cpu *cpu)
+{
+	return (cpu->efer & EFER_LMA) != 0;
+}
+
+static inline bool
+mode64(const struct cpu *cpu)
+{
+	return long_mode(cpu) && cpu->seg[CPU_CS].l;
+}
+
+static inline uint64_t
+mask_of(unsigned size)
+{
+	return size >= 8 ? UINT64_MAX : (UINT64_C(1) << (size * 8)) - 1;
+}
+
+static inline uint64_t
+sign_of(unsigned size)
+{
+	return UINT64_C(1) << (size * 8 - 1);
+}
+
+static inline uint64_t
+sign_extend(uint64_t value, unsigned size)
+{
+	uint64_t sign = sign_of(size);
+
+	return ((value & mask_of(size)) ^ sign) - sign;
+}
+
+/* Bits 63:47 all equal (SDM 1, 3.3.7.1). */
+static inline bool
+canonical(uint64_t address)
+{
+	return (address >> 47) == 0 || (address >> 47) == 0x1FFFF;
+}
+
+/* Writes of 8 and 16 bits keep the rest; of 32 bits clear it (SDM 1, 3.4.1.1). */
+static inline void
+set_gpr(struct cpu *cpu, unsigned reg, unsigned size, uint64_t value)
+{
+	if (size >= 4)
+		cpu->gpr[reg] = value & mask_of(size);
+	else
+		cpu->gpr[reg] = (cpu->gpr[reg] & ~mask_of(size)) |
+		    (value & mask_of(size));
+}
+
+static inline void
+set_flags(struct cpu *cpu, uint64_t which, uint64_t value)
+{
+	cpu->rflags = (cpu->rflags & ~which) | (value & which);
+}
+
+/* SF, ZF and PF of a result. */
+static inline uint64_t
+flags_of(uint64_t result, unsigned size)
+{
+	uint64_t f = 0;
+	unsigned low = result & 0xFF;
+
+	result &= mask_of(size);
+	if (result == 0)
+		f |= FLAG_ZF;
+	if (result & sign_of(size))
+		f |= FLAG_SF;
+	low ^= low >> 4;
+	low ^= low >> 2;
+	low ^= low >> 1;
+	if ((low & 1) == 0)
+		f |= FLAG_PF;
+	return f;
+}
+
+/* The condition in the low four bits of Jcc, SETcc, CMOVcc (SDM 2D B.1.4.7). */
+static inline bool
+condition(const struct cpu *cpu, unsigned cc)
+{
+	uint64_t f = cpu->rflags;
+	bool sf = (f & FLAG_SF) != 0, of = (f & FLAG_OF) != 0, r;
+
+	switch ((cc >> 1) & 7) {
+	case 0: r = of; break;
+	case 1: r = (f & FLAG_CF) != 0; break;
+	case 2: r = (f & FLAG_ZF) != 0; break;
+	case 3: r = (f & (FLAG_CF | FLAG_ZF)) != 0; break;
+	case 4: r = sf; break;
+	case 5: r = (f & FLAG_PF) != 0; break;
+	case 6: r = sf != of; break;
+	default: r = (f & FLAG_ZF) != 0 || sf != of; break;
+	}
+	return r != (cc & 1);
+}
+
+#endif /* SOFTNVMM_CPU_INTERNAL_H */
