@@ -104,6 +104,17 @@ class Debugger:
         # A hardware breakpoint, which leaves memory as it is.
         assert self.ask(f"Z1,{address:x},1") == "OK"
         assert self.ask("c").startswith("T05")
+        assert self.ask(f"z1,{address:x},1") == "OK"
+
+    def scramble(self) -> None:
+        """Put into registers what a loader may leave there: anything."""
+        # QEMU lets those write a register who have asked for its description.
+        assert self.ask("qXfer:features:read:target.xml:0,ffb")[:1] in ("l", "m")
+        # By QEMU's numbers: EAX to EBP but not ESP, EFLAGS, CR2, EFER (with NXE).
+        junk = dict.fromkeys((0, 1, 2, 3, 4, 5, 6), 0xDEADBEEF)
+        junk |= {17: 0x8D7, 28: 0x12345678, 32: 0x800}
+        for register, value in junk.items():
+            assert self.ask(f"P{register:x}={value.to_bytes(8, 'little').hex()}") == "OK"
 
     def memory(self, address: int, size: int) -> bytes:
         pieces = []
@@ -170,6 +181,11 @@ def test_trampoline_leaves_the_entry_state(
     image = library.image(name, mode)
     state = image.entry_state
     with stopped(image, tmp_path) as (monitor, debugger):
+        debugger.run_to(image.multiboot_entry)
+        debugger.scramble()
+        scrambled = monitor.registers()
+        assert number(scrambled, "EAX") == 0xDEADBEEF
+        assert number(scrambled, "EFER") == 0x800
         debugger.run_to(image.linear("start"))
         registers = monitor.registers()
         memory = [debugger.memory(part.gpa, len(part.data)) for part in image.segments]
