@@ -14,8 +14,6 @@ import pytest
 
 from nvmmconf.guest import GuestError, GuestLibrary, Mode
 
-ROOT = Path(__file__).resolve().parents[2]
-
 FILES = {"source.s", "image.elf", "image.bin", "image.lst", "image.map"}
 
 BUILDER = """
@@ -64,8 +62,9 @@ def images(cache: Path) -> list[Path]:
 def start(guests: Path, cache: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", BUILDER, str(guests), str(cache)],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        cwd=cache.parent,
+        # The package as it is found here, installed or not.
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
