@@ -245,9 +245,7 @@ def _row(row: CaseRow, names: Sequence[str]) -> Row:
         for result in results
     )
     there = [cell for cell in cells if cell]
-    words = [f"area:{row.area}", *(f"{cell.target}:{cell.verdict.value}" for cell in there)]
-    if not row.verdict.is_good:
-        words.append("is:bad")
+    words = f"area:{row.area}" if row.verdict.is_good else f"area:{row.area} is:bad"
     return Row(
         name=row.name,
         anchor=f"case-{slug(row.name)}",
@@ -256,7 +254,7 @@ def _row(row: CaseRow, names: Sequence[str]) -> Row:
         verdict=row.verdict,
         cells=cells,
         reasons=_reasons(there),
-        words=" ".join(words),
+        words=words,
     )
 
 

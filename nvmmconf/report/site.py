@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from nvmmconf.results.atomic import write_atomically
@@ -22,21 +23,26 @@ class Site:
 
     The files are named first, then each is `put()`, then `finish()` removes
     those of ours from before that were not named this time.  A name is a
-    POSIX path relative to the folder.  Every method raises OSError and
-    ReportError.
+    POSIX path relative to the folder.
+
+    A `mark` stands for all that went into the files below one name; files
+    that were finished under the same mark before need not be put again.
+    Every method raises OSError and ReportError.
     """
 
     def __init__(self, out: Path, names: Iterable[str]) -> None:
         self._out = out
         self._names = frozenset(names)
+        self._marks: dict[str, str] = {}
         out.mkdir(parents=True, exist_ok=True)
         # In this order: whoever writes index.html has written the manifest before.
         occupied = (out / "index.html").exists()
         if occupied and not (out / _MANIFEST).exists():
             raise ReportError(f"{out / 'index.html'} is not ours; choose another folder")
-        self._before = self._read_manifest()
-        # What is about to be written is ours, also if we do not get to the end.
-        self._write_manifest(self._before | self._names)
+        self._before = _read_manifest(out / _MANIFEST)
+        # What is about to be written is ours, also if we do not get to the end,
+        # and then no mark holds.
+        self._write_manifest(self._before.files | self._names)
 
     def put(self, name: str, content: str) -> None:
         """Write a file that was named, unless it is there just so."""
@@ -49,12 +55,22 @@ class Site:
         # Pages hold no surrogates; were there one, it must not stop the report.
         data = content.encode("utf-8", "backslashreplace")
         if not (path.is_file() and path.read_bytes() == data):
-            write_atomically(path, data)
+            write_atomically(path, data, durable=False)
+
+    def is_done(self, folder: str, mark: str) -> bool:
+        """True if all that is named below `folder` is there from the same `mark`.
+
+        If it is not, `mark` is remembered for the next time.
+        """
+        self._marks[folder] = mark
+        return self._before.marks.get(folder) == mark and all(
+            self._inside(name).is_file() for name in self._names if name.startswith(f"{folder}/")
+        )
 
     def finish(self) -> None:
         """Remove what is ours and stale, and folders that this leaves empty."""
         root = self._out.resolve()
-        for name in sorted(self._before - self._names):
+        for name in sorted(self._before.files - self._names):
             path = self._inside(name)
             if not path.parent.resolve().is_relative_to(root):
                 continue
@@ -64,24 +80,36 @@ class Site:
                     break
                 with contextlib.suppress(OSError):  # not empty, or gone already
                     folder.rmdir()
-        self._write_manifest(self._names)
+        self._write_manifest(self._names, self._marks)
 
     def _inside(self, name: str) -> Path:
         return self._out / PurePosixPath(name)
 
-    def _read_manifest(self) -> frozenset[str]:
-        """The names that we wrote before; none where the manifest is not as we left it."""
-        try:
-            found = json.loads((self._out / _MANIFEST).read_bytes())["files"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return frozenset()
-        if not isinstance(found, list):
-            return frozenset()
-        return frozenset(name for name in found if isinstance(name, str) and _is_safe(name))
+    def _write_manifest(self, names: Iterable[str], marks: Mapping[str, str] | None = None) -> None:
+        text = json.dumps({"files": sorted(names), "marks": marks or {}}, indent=0)
+        write_atomically(self._out / _MANIFEST, text.encode("ascii"), durable=False)
 
-    def _write_manifest(self, names: Iterable[str]) -> None:
-        text = json.dumps({"files": sorted(names)}, indent=0)
-        write_atomically(self._out / _MANIFEST, text.encode())
+
+@dataclass(frozen=True)
+class _Manifest:
+    """The names that we wrote before, and the marks of what was finished."""
+
+    files: frozenset[str] = frozenset()
+    marks: Mapping[str, str] = field(default_factory=dict)
+
+
+def _read_manifest(path: Path) -> _Manifest:
+    """The manifest; an empty one where the file is not as we left it."""
+    try:
+        found = json.loads(path.read_bytes())
+        files, marks = found["files"], found["marks"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return _Manifest()
+    if not isinstance(files, list) or not isinstance(marks, dict):
+        return _Manifest()
+    return _Manifest(
+        frozenset(name for name in files if isinstance(name, str) and _is_safe(name)), marks
+    )
 
 
 def _is_safe(name: str) -> bool:

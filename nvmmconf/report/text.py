@@ -26,7 +26,7 @@ MEANINGS: dict[Verdict, str] = {
 # Cc: controls; Cf: what reorders or hides text; Cs: lone surrogates, which no
 # encoding writes; Zl, Zp: line ends that do not look like any.
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-_SLUG_LENGTH = 60
+_SLUG_LENGTH = 48
 _HASH_LENGTH = 10
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 _serial = itertools.count()
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Make `path` hold `data`, by a temporary file beside it and a rename.
 
-    The data are on the disk before the name is.  Raises OSError, and then
-    `path` is as it was.
+    The data are on the disk before the name is, so that this holds also where
+    the host dies; `durable=False` leaves that out, for what can be made again.
+    Raises OSError, and then `path` is as it was.
     """
     # Not tempfile: its files are private to the user, and a report is not.
     temporary = path.with_name(f".{os.getpid()}-{next(_serial)}.tmp")
@@ -23,7 +24,8 @@ def write_atomically(path: Path, data: bytes) -> None:
         with temporary.open("xb") as file:
             file.write(data)
             file.flush()
-            os.fdatasync(file.fileno())
+            if durable:
+                os.fdatasync(file.fileno())
         temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):

@@ -15,10 +15,11 @@ on a line:
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from nvmmconf.results.atomic import write_atomically
-from nvmmconf.results.codec import Record, encode
+from nvmmconf.results.codec import encode
 from nvmmconf.results.errors import ResultsError
 from nvmmconf.results.lines import read_plan
 from nvmmconf.results.merge import CONTROLLER_FILE, merge_run
@@ -36,14 +37,18 @@ def save_run(run: Run, folder: Path) -> Path:
     The file is replaced whole or not at all.  Raises OSError.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    records: list[Record] = [
-        run.header,
-        *(result.planned for result in run.results),
-        *(result.ended for result in run.results),
-    ]
     path = folder / RUN_FILE
-    write_atomically(path, b"".join(map(encode, records)))
+    write_atomically(path, b"".join(run_lines(run)))
     return path
+
+
+def run_lines(run: Run) -> Iterator[bytes]:
+    """The lines of `run` as a file: header, planned, ended."""
+    yield encode(run.header)
+    for result in run.results:
+        yield encode(result.planned)
+    for result in run.results:
+        yield encode(result.ended)
 
 
 def load_run(path: Path) -> Run:

@@ -156,6 +156,26 @@ def test_the_same_runs_give_the_same_bytes_and_touch_nothing(tmp_path: Path) -> 
         assert (after.st_ino, after.st_mtime_ns) == (stat.st_ino, stat.st_mtime_ns)
 
 
+def test_a_page_that_is_gone_comes_back(tmp_path: Path) -> None:
+    write_report([sample_run()], tmp_path)
+    before = files(tmp_path)
+    gone = next(name for name in before if "hlt-halts" in name)
+    content = (tmp_path / gone).read_bytes()
+    (tmp_path / gone).unlink()
+    write_report([sample_run()], tmp_path)
+    assert (tmp_path / gone).read_bytes() == content
+    assert files(tmp_path) == before
+
+
+def test_a_run_that_changed_is_written_again(tmp_path: Path) -> None:
+    write_report([sample_run(), sample_run(OLDER)], tmp_path / "a")
+    write_report([sample_run(), sample_run(OLDER, all_pass)], tmp_path / "a")
+    write_report([sample_run(), sample_run(OLDER, all_pass)], tmp_path / "b")
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+    for name in files(tmp_path / "a"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
 def test_stale_pages_go_and_other_files_stay(tmp_path: Path) -> None:
     write_report([sample_run(), sample_run(OLDER)], tmp_path)
     mine = tmp_path / "runs" / OLDER / "notes.html"
@@ -181,7 +201,7 @@ def test_an_index_of_somebody_else_is_not_overwritten(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "manifest", ["", "[]", "{}", '{"files": 3}', '{"files": [3, "../x.html"]}']
+    "manifest", ["", "[]", "{}", '{"files": 3, "marks": {}}', '{"files": [3, "../x.html"]}']
 )
 def test_a_spoilt_manifest_removes_nothing(tmp_path: Path, manifest: str) -> None:
     outside = tmp_path / "x.html"

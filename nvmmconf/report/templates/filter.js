@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// Comforts only: without this script every page shows the same facts.
+// The filter of the table of cases: without this script the whole table is there.
 "use strict";
 (() => {
   const form = document.querySelector("form.filter");
@@ -7,18 +7,24 @@
     const input = document.getElementById("filter");
     const onlyBad = document.getElementById("only-bad");
     const count = document.getElementById("filter-count");
+    const targets = [...document.querySelectorAll("table.cases thead code")].map(
+      (head) => head.textContent);
+    // What a row can be found by: its text, and each cell as `target:verdict`.
+    const words = (row) => [row.textContent, row.dataset.find,
+      ...[...row.querySelectorAll("td")].map((cell, i) => `${targets[i]}:${cell.textContent}`),
+    ].join(" ").toLowerCase();
     const groups = [...document.querySelectorAll("table.cases tbody")].map((body) => ({
       head: body.querySelector("tr.group"),
       rows: [...body.querySelectorAll("tr[data-find]")].map((row) => ({
         row,
-        text: `${row.textContent} ${row.dataset.find}`.toLowerCase(),
+        text: words(row),
       })),
     }));
 
     const apply = () => {
-      const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
-      if (onlyBad.checked) words.push("is:bad");
-      const fits = (text) => words.every((word) =>
+      const wanted = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+      if (onlyBad.checked) wanted.push("is:bad");
+      const fits = (text) => wanted.every((word) =>
         word.length > 1 && word[0] === "-" ? !text.includes(word.slice(1)) : text.includes(word));
       let shown = 0;
       let total = 0;
@@ -32,7 +38,7 @@
         shown += here;
         total += group.rows.length;
       }
-      count.textContent = words.length ? `${shown} of ${total} cases` : "";
+      count.textContent = wanted.length ? `${shown} of ${total} cases` : "";
     };
 
     // The address keeps the filter, so that a link to this view can be passed on.
@@ -74,23 +80,4 @@
     window.addEventListener("hashchange", reveal);
     reveal();
   }
-
-  for (const button of document.querySelectorAll("button[data-copy]")) {
-    const source = document.getElementById(button.dataset.copy);
-    button.hidden = false;
-    button.addEventListener("click", async () => {
-      try {
-        await navigator.clipboard.writeText(source.textContent);
-        button.textContent = "Copied";
-      } catch {
-        getSelection().selectAllChildren(source);
-        button.textContent = "Selected";
-      }
-    });
-  }
-
-  // On paper nothing can be unfolded.
-  window.addEventListener("beforeprint", () => {
-    for (const details of document.querySelectorAll("details")) details.open = true;
-  });
 })();
