@@ -13,7 +13,10 @@ from nvmmconf.abi._libnvmm import lib
 
 
 class ExitReason(enum.IntEnum):
-    """`nvmm_vcpu_exit.reason`: NVMM_VCPU_EXIT_*, section 2.1."""
+    """`nvmm_vcpu_exit.reason`: NVMM_VCPU_EXIT_*, section 2.1.  Shows as its name."""
+
+    def __repr__(self) -> str:
+        return self.name
 
     NONE = lib.NVMM_VCPU_EXIT_NONE
     MEMORY = lib.NVMM_VCPU_EXIT_MEMORY

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# For GNU make and BSD make alike: no conditionals, no functions.
+
+PYTHON?=	python3
+VENV=		.venv
+PY=		$(VENV)/bin/python
+PYTEST=		$(PY) -m pytest
+BUILD_TOOLS=	'scikit-build-core>=0.10' 'cffi>=1.16'
+
+# What the compiled parts are made of; a change builds them again.
+NATIVE!=	find nvmmconf -name '*.[ch]' -o -name CMakeLists.txt -o -name generate.py
+
+all: run
+
+help:
+	@echo 'make         run the cases on every target, write reports/html/index.html'
+	@echo 'make test    run the tests of nvmmconf itself'
+	@echo 'make lint    ruff and mypy'
+	@echo 'make bench   time it: ratios, measured side by side'
+	@echo 'make clean   remove what was built (results in reports/ stay)'
+	@echo 'PYTHON=...   which Python makes the environment in .venv (3.11 or newer)'
+
+run: $(VENV)/.installed
+	$(PYTEST) -n auto
+
+test: $(VENV)/.dev
+	$(PYTEST) -n auto tests
+
+lint: $(VENV)/.dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+bench: $(VENV)/.dev
+	$(PY) tests/bench/bench.py
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Names what is missing, with the package that has it, before anything is made.
+tools:
+	@PYTHON='$(PYTHON)' sh .ci/tools
+
+$(VENV)/bin/python:
+	@PYTHON='$(PYTHON)' sh .ci/tools
+	$(PYTHON) -m venv $(VENV)
+
+# No build isolation: a changed C file is then compiled again offline, and only it.
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml $(NATIVE)
+	@PYTHON='$(PY)' sh .ci/tools
+	$(PY) -m pip install -q --disable-pip-version-check $(BUILD_TOOLS) \
+	    `command -v cmake >/dev/null 2>&1 || echo cmake ninja`
+	$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e .
+	@touch $(VENV)/.installed
+
+$(VENV)/.dev: $(VENV)/.installed
+	$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[dev]'
+	@touch $(VENV)/.dev
+
+.PHONY: all help run test lint bench clean tools

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The `nvmmconf` command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from nvmmconf.abi import (
+    LibraryChoice,
+    LibraryError,
+    SoftKind,
+    bundled_path,
+    list_soft,
+    open_library,
+)
+from nvmmconf.report import ReportError
+from nvmmconf.results import CONTROLLER_FILE, RUN_FILE, ResultsError, merge_run, save_run
+from nvmmconf.suite.session import report
+
+
+class CliError(Exception):
+    """Bad input; the message is one line."""
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    reports: Path = arguments.reports
+    for controller in sorted((reports / "runs").glob(f"*/{CONTROLLER_FILE}")):
+        folder = controller.parent
+        if not (folder / RUN_FILE).exists():
+            save_run(merge_run(folder), folder)
+            print(f"merged the interrupted run {folder.name}")
+    if not list((reports / "runs").glob(f"*/{RUN_FILE}")):
+        raise CliError(f"{reports}: no run there; run the cases first: pytest -n auto")
+    print(report(reports))
+
+
+def _softnvmm(arguments: argparse.Namespace) -> None:
+    library = open_library(LibraryChoice(str(bundled_path()), "the bundled one"))
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for entry in list_soft(library, arguments.kind):
+        table.add_row(entry.name, entry.summary)
+    Console(highlight=False).print(table)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nvmmconf",
+        description="Conformance suite for NVMM. The cases are run by pytest: pytest -n auto",
+    )
+    parser.add_argument("--version", action="version", version=metadata.version("nvmmconf"))
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    command = commands.add_parser(
+        "report",
+        help="write the HTML report again, from the runs under reports/",
+        description="Write the HTML report from the runs that are there; a run that was"
+        " interrupted is merged first. Prints the path of its first page.",
+    )
+    command.add_argument(
+        "--reports", type=Path, default=Path("reports"), metavar="DIR", help="default: reports"
+    )
+    command.set_defaults(act=_report)
+
+    command = commands.add_parser(
+        "softnvmm",
+        help="what the bundled libnvmm in software offers",
+        description="List what the bundled libnvmm in software offers. NVMM_SOFT_PROFILE"
+        " chooses a profile, NVMM_SOFT_FAULT=name[,name] switches faults on.",
+    )
+    kinds = command.add_mutually_exclusive_group(required=True)
+    for kind in SoftKind:
+        kinds.add_argument(
+            f"--list-{kind.name.lower()}s",
+            dest="kind",
+            action="store_const",
+            const=kind,
+            help=f"list its {kind.name.lower()}s",
+        )
+    command.set_defaults(act=_softnvmm)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the result is its exit status: 0, 1 for an error, 2 for usage."""
+    arguments = _parser().parse_args(argv)
+    act: Callable[[argparse.Namespace], None] = arguments.act
+    try:
+        act(arguments)
+    except (CliError, LibraryError, ReportError, ResultsError, OSError) as error:
+        print(f"nvmmconf: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

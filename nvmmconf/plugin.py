@@ -1,0 +1,357 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The pytest plugin: cases get a `vm`, and every run becomes records and a report.
+
+It does nothing in a project whose configuration has no `nvmmconf_guests`.
+With pytest-xdist the controller owns the run's folder and each worker appends
+to a file of its own there; without, one process is both.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nvmmconf.abi import Libnvmm, LibraryError, choose_library, open_library
+from nvmmconf.guest import GuestError, GuestLibrary, Mode
+from nvmmconf.report import ReportError
+from nvmmconf.results import Planned, ResultsError, Run
+from nvmmconf.suite.collect import common_modes, guests_named, planned
+from nvmmconf.suite.marker import MARKER, cited
+from nvmmconf.suite.recorder import CaseRecorder
+from nvmmconf.suite.session import RunSession, new_run_folder, read_plan, write_plan
+from nvmmconf.suite.summary import summary_lines
+from nvmmconf.suite.target import Target, TargetError, find_targets, seeded_faults
+from nvmmconf.suite.vm import DEFAULT_TIMEOUT, VirtualMachine
+
+FEWEST_WORKERS = 2
+"""`-n auto` means at least these, so that a crash never takes the whole run."""
+
+
+@dataclass
+class Harness:
+    """What one pytest process holds: library, targets, guests, and its part of a run."""
+
+    library: Libnvmm
+    targets: tuple[Target, ...]
+    guests: GuestLibrary
+    timeout: float
+    session: RunSession | None = None
+    recorder: CaseRecorder | None = None
+    plan: dict[str, Planned] = field(default_factory=dict)
+    """Planned cases of this process by pytest's node id."""
+    finished: Run | None = None
+    index: Path | None = None
+    failure: str = ""
+
+
+HARNESS = pytest.StashKey[Harness]()
+
+
+@dataclass(frozen=True)
+class VmParam:
+    """What the `vm` fixture is made of."""
+
+    target: Target
+    mode: Mode
+
+
+# ---- configuration ---------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options; `pytest --help` shows them."""
+    group = parser.getgroup("nvmmconf", "NVMM conformance")
+    group.addoption(
+        "--nvmm-lib",
+        metavar="PATH",
+        help="the libnvmm to use: a path, 'system' or 'bundled'. Default: NVMMCONF_LIB,"
+        " else the system's, else the bundled one",
+    )
+    group.addoption(
+        "--nvmm-profile",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a profile of a libnvmm in software, may be repeated. Default:"
+        " NVMM_SOFT_PROFILE, else every profile it has",
+    )
+    group.addoption(
+        "--nvmm-reports",
+        metavar="DIR",
+        help="where results and the HTML report go. Default: reports, in the project",
+    )
+    group.addoption(
+        "--nvmm-timeout",
+        metavar="SECONDS",
+        type=float,
+        default=DEFAULT_TIMEOUT,
+        help="wall time after which a guest is stopped as hanging. Default: %(default)g",
+    )
+    parser.addini("nvmmconf_guests", "folder of the guests, in the project", default="")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Open the library and find its targets; what is wrong with them is a usage error."""
+    config.addinivalue_line(
+        "markers", f"{MARKER}(id, ...): the requirements that a case proves"
+    )
+    folder = config.getini("nvmmconf_guests")
+    if not folder:
+        return
+    try:
+        library = open_library(choose_library(config.getoption("--nvmm-lib")))
+        targets = find_targets(library, config.getoption("--nvmm-profile"))
+    except (LibraryError, TargetError) as error:
+        raise pytest.UsageError(f"nvmmconf: {error}") from None
+    if config.getoption("--nvmm-timeout") <= 0:
+        raise pytest.UsageError("nvmmconf: --nvmm-timeout must be more than 0")
+    config.stash[HARNESS] = Harness(
+        library=library,
+        targets=targets,
+        guests=GuestLibrary(
+            config.rootpath / folder, config.rootpath / "build" / "guests"
+        ),
+        timeout=config.getoption("--nvmm-timeout"),
+    )
+
+
+def _harness(config: pytest.Config) -> Harness | None:
+    return config.stash.get(HARNESS, None)
+
+
+def _worker_input(config: pytest.Config) -> Mapping[str, Any] | None:
+    return getattr(config, "workerinput", None)
+
+
+def _reports(config: pytest.Config) -> Path:
+    option = config.getoption("--nvmm-reports")
+    return Path(option).absolute() if option else config.rootpath / "reports"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """`-n auto`: a worker a processor, and two at least."""
+    if _harness(config) is None or "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    return max(FEWEST_WORKERS, os.cpu_count() or 1)
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say which libnvmm and why, and what stands behind it."""
+    harness = _harness(config)
+    if harness is None:
+        return []
+    names = [f"{target.name} (NVMM {target.capability.version})" for target in harness.targets]
+    lines = [
+        f"libnvmm: {harness.library.path} ({harness.library.reason})",
+        f"targets: {', '.join(names)}",
+    ]
+    if seeded_faults():
+        lines.append(f"SEEDED FAULTS ON: {', '.join(seeded_faults())}")
+    return lines
+
+
+# ---- collection --------------------------------------------------------------
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a case in each mode that its guests support, on each target."""
+    harness = _harness(metafunc.config)
+    if harness is None or "vm" not in metafunc.fixturenames:
+        return
+    definition = metafunc.definition
+    try:
+        cited(definition)
+        modes = common_modes(harness.guests, guests_named(metafunc.function))
+    except (GuestError, ValueError) as error:
+        raise pytest.Collector.CollectError(f"{definition.nodeid}: {error}") from None
+    except pytest.UsageError as error:
+        raise pytest.Collector.CollectError(str(error)) from None
+    params = [VmParam(target, mode) for target in harness.targets for mode in modes]
+    metafunc.parametrize(
+        "vm", params, indirect=True, ids=[f"{p.mode.value}@{p.target.name}" for p in params]
+    )
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Note what is planned; this begins the run where there is a case at all."""
+    config = session.config
+    harness = _harness(config)
+    if harness is None or config.getoption("collectonly") or _distributes(config):
+        return
+    for item in session.items:
+        callspec = getattr(item, "callspec", None)
+        param = callspec.params.get("vm") if callspec is not None else None
+        if isinstance(param, VmParam):
+            harness.plan[item.nodeid] = planned(item, param.target.name)
+    if not harness.plan:
+        return
+    plan = tuple(harness.plan.values())
+    worker_input = _worker_input(config)
+    if worker_input is None:
+        run = _session(config, harness)
+        run.begin(plan)
+        harness.recorder = CaseRecorder(run.folder, "main")
+    else:
+        folder = Path(worker_input["nvmmconf_folder"])
+        write_plan(folder, plan)
+        harness.recorder = CaseRecorder(folder, worker_input["workerid"])
+
+
+def _distributes(config: pytest.Config) -> bool:
+    """True in the controller of a distributed run, which collects nothing itself."""
+    return _worker_input(config) is None and config.getoption("dist", "no") != "no"
+
+
+def _session(config: pytest.Config, harness: Harness) -> RunSession:
+    if harness.session is None:
+        reports = _reports(config)
+        harness.session = RunSession(
+            folder=new_run_folder(reports),
+            reports=reports,
+            library=harness.library,
+            targets=harness.targets,
+            arguments=tuple(config.invocation_params.args),
+            root=config.rootpath,
+        )
+    return harness.session
+
+
+# ---- the controller of a distributed run --------------------------------------
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker where its records go."""
+    harness = _harness(node.config)
+    if harness is not None:
+        session = _session(node.config, harness)
+        node.workerinput["nvmmconf_folder"] = str(session.folder)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
+    """The first worker has collected: its plan is everybody's."""
+    harness = _harness(node.config)
+    if harness is None or harness.session is None or not ids:
+        return
+    session = harness.session
+    if not session.plan and (session.folder / "plan.jsonl").exists():
+        session.workers = len(node.nodemanager.specs)
+        session.begin(read_plan(session.folder))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_handlecrashitem(crashitem: str, report: Any, sched: Any) -> None:
+    """A worker died: its case is a crash, and the run goes on."""
+    harness = _harness(sched.config)
+    if harness is not None and harness.session is not None:
+        harness.session.worker_crashed(crashitem, str(report.longrepr))
+
+
+# ---- running a case ---------------------------------------------------------------
+
+
+@pytest.fixture
+def vm(request: pytest.FixtureRequest) -> Iterator[VirtualMachine]:
+    """A virtual machine on one target, in one mode; see suite.VirtualMachine."""
+    param = request.param
+    assert isinstance(param, VmParam)
+    harness = request.config.stash[HARNESS]
+    with VirtualMachine(param.target, param.mode, harness.guests, harness.timeout) as machine:
+        yield machine
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Write a record before a case and one after it."""
+    harness = _harness(item.config)
+    plan = harness.plan.get(item.nodeid) if harness is not None else None
+    if harness is None or harness.recorder is None or plan is None:
+        return (yield)
+    harness.recorder.begin(plan)
+    try:
+        result = yield
+    except BaseException:
+        harness.recorder.end(interrupted=True)
+        raise
+    harness.recorder.end()
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Gather verdict and evidence of each phase."""
+    report = yield
+    harness = _harness(item.config)
+    if harness is not None and harness.recorder is not None:
+        harness.recorder.phase(item, call, report)
+        if report.when == "teardown":
+            harness.recorder.end()  # before the controller hears of it, and merges
+    return report
+
+
+def pytest_assertrepr_compare(
+    config: pytest.Config, op: str, left: object, right: object
+) -> None:
+    """Keep both sides of a comparison that does not hold, for the report."""
+    harness = _harness(config)
+    if harness is not None and harness.recorder is not None:
+        harness.recorder.compare(op, left, right)
+
+
+# ---- the end -----------------------------------------------------------------------
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Merge and report, after pytest-xdist has seen its workers off."""
+    config = session.config
+    harness = _harness(config)
+    if harness is None:
+        return
+    if harness.recorder is not None:
+        harness.recorder.close()
+    run = harness.session
+    if run is None or _worker_input(config) is not None:
+        return
+    if not run.plan:
+        _remove_empty(run.folder)
+        return
+    try:
+        harness.finished, harness.index = run.finish()
+    except (ResultsError, ReportError, OSError) as error:
+        harness.failure = str(error)
+        session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+        return
+    bad = not all(result.ended.verdict.is_good for result in harness.finished.results)
+    if bad and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _remove_empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Say how it ended, per area and target, and where the report is."""
+    harness = _harness(config)
+    if harness is None:
+        return
+    if harness.failure:
+        terminalreporter.section("nvmmconf", sep="=")
+        terminalreporter.line(f"no report: {harness.failure}")
+    elif harness.finished is not None and harness.index is not None:
+        terminalreporter.section("nvmmconf", sep="=")
+        for line in summary_lines(harness.finished):
+            terminalreporter.line(line)
+        terminalreporter.line(f"report: {harness.index}")

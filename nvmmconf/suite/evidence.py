@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""From what a guest did to the record that a report is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nvmmconf.abi import Cr, Gpr, Msr, Segment
+from nvmmconf.accel import Registers
+from nvmmconf.guest import Image, disassemble
+from nvmmconf.results import ExitRow, GuestRun, InsnRow
+from nvmmconf.suite.vm import VmRun
+
+
+def guest_run(run: VmRun) -> GuestRun:
+    """Return everything that is known of `run`, in words and numbers."""
+    cs_base = run.registers.seg[Segment.CS].base
+    return GuestRun(
+        guest=run.image.name,
+        mode=run.image.mode.value,
+        outcome=str(run.outcome),
+        rip=cs_base + run.registers.rip - run.image.code_base,
+        console=run.console,
+        registers=_words(run.registers),
+        trace=tuple(
+            ExitRow(
+                sequence=traced.sequence,
+                reason=traced.exit.reason_name,
+                rip=run.image.describe(traced.rip),
+                detail=traced.exit.detail(),
+            )
+            for traced in run.exits
+        ),
+        dropped=run.dropped,
+        listing=_listing(run.image),
+    )
+
+
+def _listing(image: Image) -> tuple[InsnRow, ...]:
+    return tuple(
+        InsnRow(row.address, row.encoding.hex(), row.text, row.label or "")
+        for row in disassemble(image)
+    )
+
+
+def _words(registers: Registers) -> Mapping[str, str]:
+    words = {gpr.name: f"{registers.gpr[gpr]:#x}" for gpr in Gpr}
+    for segment in Segment:
+        register = registers.seg[segment]
+        words[segment.name] = (
+            f"{register.selector:#06x} base {register.base:#x} limit {register.limit:#x}"
+            f" flags {register.flags:#x}"
+        )
+    for cr in Cr:
+        if cr is not Cr.CR8:  # the accelerator keeps the TPR apart (A-REG-4)
+            words[cr.name] = f"{registers.cr[cr]:#x}"
+    words[Msr.EFER.name] = f"{registers.msr[Msr.EFER]:#x}"
+    return words

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What a worker writes: the plan, and a record before and after each case."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+import pytest
+
+from nvmmconf.nvmm import NvmmError
+from nvmmconf.results import (
+    Comparison,
+    Ended,
+    GuestRun,
+    Planned,
+    RecordWriter,
+    Started,
+    Verdict,
+    worker_file,
+)
+from nvmmconf.suite.evidence import guest_run
+from nvmmconf.suite.vm import GuestHangError, VirtualMachine
+
+
+def utc_now() -> str:
+    """Return the time, ISO 8601 in UTC."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+
+
+class CaseRecorder:
+    """Appends a worker's records; between `begin` and `end` it gathers what a case shows."""
+
+    def __init__(self, folder: Path, worker: str) -> None:
+        self._worker = worker
+        self._writer = RecordWriter(folder / worker_file(worker))
+        self._case: str | None = None
+        self._verdict = Verdict.PASS
+        self._message = ""
+        self._details = ""
+        self._seconds = 0.0
+        self._comparisons: list[Comparison] = []
+        self._runs: tuple[GuestRun, ...] = ()
+
+    def begin(self, plan: Planned) -> None:
+        """A case starts now."""
+        self._writer.write(Started(plan.case, self._worker, utc_now()))
+        self._case = plan.case
+        self._verdict = Verdict.PASS
+        self._message = self._details = ""
+        self._seconds = 0.0
+        self._comparisons = []
+        self._runs = ()
+
+    def compare(self, operator: str, observed: object, expected: object) -> None:
+        """A comparison of the case does not hold."""
+        if self._case is not None:
+            self._comparisons.append(
+                Comparison("", operator, _shown(observed), _shown(expected))
+            )
+
+    def phase(
+        self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
+    ) -> None:
+        """A phase of the case (setup, call, teardown) is over."""
+        if self._case is None:
+            return
+        self._seconds += report.duration
+        verdict, message = _verdict_of(call, report)
+        if verdict.severity > self._verdict.severity:
+            self._verdict, self._message = verdict, message
+            self._details = report.longreprtext
+            if call.excinfo is not None:
+                self._name_comparisons(str(call.excinfo.traceback[-1].statement))
+        machine = getattr(item, "funcargs", {}).get("vm")
+        if report.when == "call" and isinstance(machine, VirtualMachine):
+            self._runs = tuple(guest_run(run) for run in machine.runs)
+
+    def _name_comparisons(self, statement: str) -> None:
+        self._comparisons = [
+            Comparison(statement, one.operator, one.observed, one.expected)
+            for one in self._comparisons
+        ]
+
+    def end(self, *, interrupted: bool = False) -> None:
+        """The case is over; `interrupted` where the user ended the run in it."""
+        if self._case is None:
+            return
+        if interrupted:
+            self._verdict, self._message = Verdict.ERROR, "interrupted by the user"
+        self._writer.write(
+            Ended(
+                case=self._case,
+                worker=self._worker,
+                verdict=self._verdict,
+                seconds=round(self._seconds, 6),
+                message=self._message,
+                details=self._details,
+                comparisons=tuple(self._comparisons) if self._verdict is Verdict.FAIL else (),
+                runs=self._runs,
+            )
+        )
+        self._case = None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._writer.close()
+
+
+def _shown(value: object) -> str:
+    return str(value) if isinstance(value, str) else repr(value)
+
+
+def _verdict_of(
+    call: pytest.CallInfo[None], report: pytest.TestReport
+) -> tuple[Verdict, str]:
+    if report.passed:
+        return Verdict.PASS, ""
+    error = call.excinfo.value if call.excinfo is not None else None
+    message = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
+    if report.skipped:
+        return Verdict.UNSUPPORTED, message
+    if isinstance(error, GuestHangError):
+        return Verdict.HANG, message
+    if report.when == "call" and isinstance(
+        error, AssertionError | NvmmError | pytest.fail.Exception
+    ):
+        return Verdict.FAIL, message
+    return Verdict.ERROR, f"{type(error).__name__}: {message}"

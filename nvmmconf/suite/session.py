@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A run as its controller sees it: its folder, its header and plan, merging, the report."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import platform
+import secrets
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+from nvmmconf.abi import Libnvmm
+from nvmmconf.report import write_report
+from nvmmconf.requirements import requirement_row
+from nvmmconf.results import (
+    CONTROLLER_FILE,
+    Planned,
+    RecordWriter,
+    Requirement,
+    ResultsError,
+    Run,
+    RunHeader,
+    find_runs,
+    load_run,
+    merge_run,
+    save_run,
+)
+from nvmmconf.results.codec import decode, encode
+from nvmmconf.suite.recorder import utc_now
+from nvmmconf.suite.target import Target, seeded_faults
+
+PLAN_FILE = "plan.jsonl"
+"""Every worker collects the same cases; the first one to finish writes them here."""
+
+REPORTED_RUNS = 20
+"""Runs that the report has pages for, newest first."""
+
+
+def new_run_folder(reports: Path) -> Path:
+    """Make the folder of a new run and return it; ids sort by time."""
+    now = datetime.datetime.now(datetime.UTC)
+    folder = reports / "runs" / f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def write_plan(folder: Path, plan: Sequence[Planned]) -> None:
+    """Write the plan unless another worker already has; never half a file."""
+    path = folder / PLAN_FILE
+    draft = folder / f"{PLAN_FILE}.{os.getpid()}"
+    draft.write_bytes(b"".join(encode(planned) for planned in plan))
+    with contextlib.suppress(FileExistsError):
+        os.link(draft, path)
+    draft.unlink()
+
+
+def read_plan(folder: Path) -> tuple[Planned, ...]:
+    """Return the plan that a worker wrote."""
+    lines = (folder / PLAN_FILE).read_bytes().splitlines()
+    records = [decode(line) for line in lines]
+    return tuple(record for record in records if isinstance(record, Planned))
+
+
+@dataclass
+class RunSession:
+    """The controller's part of one run in `folder`."""
+
+    folder: Path
+    reports: Path
+    library: Libnvmm
+    targets: tuple[Target, ...]
+    arguments: tuple[str, ...]
+    root: Path
+    workers: int = 1
+    plan: tuple[Planned, ...] = ()
+    crashed: dict[str, str] = field(default_factory=dict)
+
+    def begin(self, plan: tuple[Planned, ...]) -> None:
+        """Write header and plan; only the first call does."""
+        if self.plan or not plan:
+            return
+        self.plan = plan
+        with RecordWriter(self.folder / CONTROLLER_FILE) as writer:
+            writer.write(self._header())
+            for planned in plan:
+                writer.write(planned)
+
+    def worker_crashed(self, nodeid: str, message: str) -> None:
+        """A worker died while it ran the case `nodeid`."""
+        for planned in self.plan:
+            if planned.nodeid == nodeid:
+                self.crashed[planned.case] = message
+
+    def finish(self) -> tuple[Run, Path]:
+        """Merge the workers' records, write the report; return the run and its index page.
+
+        Raises ResultsError, ReportError or OSError; the records stay where they are.
+        """
+        run = merge_run(self.folder, self.crashed)
+        save_run(run, self.folder)
+        (self.folder / PLAN_FILE).unlink(missing_ok=True)
+        return run, report(self.reports, first=run)
+
+    def _header(self) -> RunHeader:
+        cited = dict.fromkeys(one for planned in self.plan for one in planned.requirements)
+        rows = [requirement_row(identifier) for identifier in cited]
+        return RunHeader(
+            run_id=self.folder.name,
+            started_at=utc_now(),
+            suite_version=metadata.version("nvmmconf"),
+            suite_revision=revision(self.root),
+            library=self.library.path,
+            library_reason=self.library.reason,
+            targets=tuple(target.info() for target in self.targets),
+            host=host(),
+            arguments=self.arguments,
+            workers=self.workers,
+            faults=seeded_faults(),
+            requirements=tuple(Requirement(r.id, r.text, r.area, r.source) for r in rows),
+        )
+
+
+def report(reports: Path, first: Run | None = None) -> Path:
+    """Write the report of the newest runs under `reports`; return its index page.
+
+    `first` is one of them that is at hand already.  A run that cannot be read is
+    left out, unless it is the newest: then its ResultsError is raised.
+    """
+    runs: list[Run] = [] if first is None else [first]
+    for path in find_runs(reports):
+        if len(runs) == REPORTED_RUNS:
+            break
+        if first is not None and path.parent.name == first.header.run_id:
+            continue
+        try:
+            runs.append(load_run(path))
+        except ResultsError:
+            if not runs:
+                raise
+    return write_report(runs, reports / "html")
+
+
+def revision(root: Path) -> str:
+    """Return the suite's revision as git tells it, `unknown` where there is no git."""
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return result.stdout.strip() or "unknown"
+
+
+def host() -> Mapping[str, str]:
+    """Return what the cases ran on."""
+    system = platform.uname()
+    return {
+        "host": system.node,
+        "system": f"{system.system} {system.release}",
+        "build": system.version,
+        "machine": system.machine,
+        "processors": str(os.cpu_count() or 0),
+        "python": platform.python_version(),
+    }
