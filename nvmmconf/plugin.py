@@ -95,6 +95,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("nvmmconf_guests", "folder of the guests, in the project", default="")
 
 
+_PATH_OPTIONS = ("--nvmm-lib", "--nvmm-reports")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | pytest.ExitCode | None:
+    """Start again with `--nvmm-lib=PATH` where it was written as two words.
+
+    pytest looks for the project before it knows our options, and takes an
+    existing PATH that stands alone for a folder of tests.
+    """
+    words = list(config.invocation_params.args)
+    joined: list[str] = []
+    while words:
+        word = words.pop(0)
+        joined.append(f"{word}={words.pop(0)}" if word in _PATH_OPTIONS and words else word)
+    if joined == list(config.invocation_params.args):
+        return None
+    return pytest.main(joined, plugins=config.invocation_params.plugins)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Open the library and find its targets; what is wrong with them is a usage error."""
     config.addinivalue_line(

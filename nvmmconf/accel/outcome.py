@@ -12,6 +12,9 @@ from dataclasses import dataclass
 class Stop(enum.Enum):
     """Why the accelerator stopped running the guest."""
 
+    def __repr__(self) -> str:
+        return f"Stop.{self.name}"
+
     HALTED = "halted"
     """HLT, and nothing is pending that would wake the vCPU (A-EXIT-6)."""
     RESET = "reset"

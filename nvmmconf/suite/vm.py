@@ -7,7 +7,7 @@ import contextlib
 import copy
 import threading
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
 
@@ -38,7 +38,7 @@ class UnimplementedWarning(UserWarning):
     """The libnvmm in software lacks an instruction that a guest used; the guest got #UD."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class VmRun:
     """What a guest has done until it stopped: all that a case asserts on.
 
@@ -51,7 +51,11 @@ class VmRun:
     console: str
     exits: tuple[TracedExit, ...]
     dropped: int
-    _booted: _Booted = field(repr=False)
+    _booted: _Booted
+
+    def __repr__(self) -> str:
+        mode = self.image.mode.value
+        return f"<{self.image.name} in {mode}: {self.outcome}, RIP {self.rip!r}>"
 
     @property
     def reason(self) -> Stop:
