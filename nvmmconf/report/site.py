@@ -102,8 +102,8 @@ def _read_manifest(path: Path) -> _Manifest:
     """The manifest; an empty one where the file is not as we left it."""
     try:
         found = json.loads(path.read_bytes())
-        files, marks = found["files"], found["marks"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        files, marks = found["files"], found.get("marks", {})
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return _Manifest()
     if not isinstance(files, list) or not isinstance(marks, dict):
         return _Manifest()

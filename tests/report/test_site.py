@@ -116,6 +116,22 @@ def test_a_page_runs_only_what_its_policy_names(site: dict[Path, Element]) -> No
             assert not any(name.startswith("on") for name in element.attributes)
 
 
+def test_without_javascript_everything_is_there_and_nothing_is_dead(
+    site: dict[Path, Element],
+) -> None:
+    hidden = {
+        element.tag
+        for page in site.values()
+        for element in page.all()
+        if "hidden" in element.attributes
+    }
+    # What only the script can serve is what only the script unhides.
+    assert hidden == {"form", "button"}
+    for page in site.values():
+        for tag in ("input", "output"):
+            assert all(e in page.one("form").all(tag) for e in page.all(tag))
+
+
 def test_what_assistive_technology_needs_is_there(site: dict[Path, Element]) -> None:
     for path, page in site.items():
         assert page.one("html").attributes["lang"] == "en"
