@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Builds libnvmm and client programs the plain way: cc, no build system."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+SOFT = HERE.parent.parent / "nvmmconf" / "softnvmm"
+CFLAGS = ("-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-O2", "-g")
+SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+
+@functools.cache
+def compiler() -> str | None:
+    """The C compiler's name, or None."""
+    return shutil.which(os.environ.get("CC", "cc"))
+
+
+def run_cc(*args: str | Path) -> None:
+    """Compile or link; what the compiler says goes into the exception."""
+    cc = compiler()
+    assert cc is not None
+    done = subprocess.run([cc, *map(str, args)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{cc} failed:\n{done.stderr}")
+
+
+def can_sanitize(where: Path) -> bool:
+    """Whether programs built with the sanitizers run here."""
+    source, program = where / "probe.c", where / "probe"
+    source.write_text("int main(void) { return 0; }\n")
+    try:
+        run_cc(*SANITIZE, source, "-o", program)
+    except RuntimeError:
+        return False
+    return subprocess.run([program], capture_output=True, check=False).returncode == 0
+
+
+def library(where: Path, sanitize: bool) -> Path:
+    """Build libnvmm.so in a folder."""
+    flags = [*CFLAGS, "-fPIC", "-fvisibility=hidden", *(SANITIZE if sanitize else ())]
+    objects = []
+    for source in [*sorted(SOFT.glob("*.c")), *sorted((SOFT / "cpu").glob("*.c"))]:
+        objects.append(where / f"{source.parent.name}-{source.stem}.o")
+        run_cc(*flags, "-I", SOFT / "include", "-I", SOFT, "-c", source, "-o", objects[-1])
+    out = where / "libnvmm.so"
+    link = SANITIZE if sanitize else ()
+    run_cc(*link, "-shared", "-o", out, *objects, "-pthread", "-lm")
+    return out
+
+
+Client = Callable[..., Path]
+
+
+@pytest.fixture(scope="session", params=["plain", "sanitized"])
+def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Client:
+    """Builds clients: client("name.c", "DEFINE=1") is a program linked with libnvmm."""
+    if compiler() is None:
+        pytest.skip("no C compiler")
+    where = tmp_path_factory.mktemp(request.param)
+    sanitize = request.param == "sanitized"
+    if sanitize and not can_sanitize(where):
+        pytest.skip("no sanitizer runtime")
+    lib = library(where, sanitize)
+
+    @functools.cache
+    def build(name: str, *defines: str) -> Path:
+        out = where / "-".join([Path(name).stem, *defines]).replace("=", "")
+        run_cc(*CFLAGS, *(SANITIZE if sanitize else ()), *(f"-D{d}" for d in defines),
+               "-I", SOFT / "include", HERE / name, "-o", out, lib, f"-Wl,-rpath,{where}",
+               "-pthread")
+        return out
+
+    return build
