@@ -71,7 +71,7 @@ class CaseRecorder:
             self._verdict, self._message = verdict, message
             self._details = report.longreprtext
             if call.excinfo is not None:
-                self._name_comparisons(str(call.excinfo.traceback[-1].statement))
+                self._name_comparisons(str(call.excinfo.traceback[-1].statement).strip())
         machine = getattr(item, "funcargs", {}).get("vm")
         if report.when == "call" and isinstance(machine, VirtualMachine):
             self._runs = tuple(guest_run(run) for run in machine.runs)
