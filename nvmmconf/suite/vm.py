@@ -205,7 +205,10 @@ class VirtualMachine:
         Raises GuestError where it cannot be built, AcceleratorError where no
         machine can be made, GuestHangError where it does not stop by itself.
         """
-        image = self._guests.image(name, self.mode)
+        return self.boot_image(self._guests.image(name, self.mode))
+
+    def boot_image(self, image: Image) -> VmRun:
+        """`boot`, of an image that was built already."""
         booted = _Booted(self.target, image, self._timeout)
         self._booted.append(booted)
         return booted.go(resume=False)
