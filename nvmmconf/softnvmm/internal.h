@@ -90,6 +90,15 @@ enum soft_quirk {
 	SOFT_Q_LIMIT_SCALED,
 	SOFT_Q_IO_INDEX_64,
 	SOFT_Q_IO_BATCH_LIMIT,
+	SOFT_Q_MEM_FETCH_15,
+	SOFT_Q_MEM_RIP_64,
+	SOFT_Q_MEM_IMM_UNSIGNED,
+	SOFT_Q_MEM_MOVZX_HIGH,
+	SOFT_Q_MEM_CMPS_SWAPPED,
+	SOFT_Q_MEM_INDEX_64,
+	SOFT_Q_MEM_REP_ANY,
+	SOFT_Q_MEM_COUNT_UPPER,
+	SOFT_Q_MEM_REPNE_ALWAYS,
 	SOFT_NQUIRKS
 };
 
@@ -128,6 +137,7 @@ struct soft_profile {
 	unsigned bit;			/* in soft_switch.profiles */
 	uint32_t version;		/* K-CAP-1 */
 	bool has_stop;			/* L-VER-2 */
+	bool has_cmps;			/* the memory assist takes A6, A7 (7.3) */
 	const struct soft_vendor *vendor;
 	uint32_t max_vcpus;
 	uint64_t max_ram;
@@ -332,6 +342,34 @@ int soft_guest_write(struct nvmm_machine *, struct nvmm_vcpu *, gvaddr_t,
 /* Segment and offset to linear address: L-IO-9, L-IO-10. */
 int soft_linear(const struct soft_model *, const struct nvmm_x64_state *,
     unsigned seg, uint64_t offset, size_t size, gvaddr_t *);
+
+/* ---- mem_decode.c: what the memory assist makes of an instruction ----------- */
+
+enum soft_op {
+	SOFT_OP_MOV, SOFT_OP_OR, SOFT_OP_AND, SOFT_OP_SUB, SOFT_OP_XOR,
+	SOFT_OP_CMP, SOFT_OP_TEST, SOFT_OP_XCHG, SOFT_OP_MOVZX,
+	SOFT_OP_MOVS, SOFT_OP_CMPS, SOFT_OP_STOS, SOFT_OP_LODS
+};
+
+enum soft_source { SOFT_FROM_MEM, SOFT_FROM_REG, SOFT_FROM_IMM };
+
+struct soft_insn {
+	enum soft_op op;
+	enum soft_source source;	/* FROM_MEM: a register is the destination */
+	uint8_t length;
+	uint8_t operand_size;		/* of the register side */
+	uint8_t memory_size;		/* of the memory side; differs for MOVZX */
+	uint8_t address_size;
+	bool rex;
+	bool repe, repne;		/* F3, F2 */
+	unsigned seg;			/* of RSI */
+	unsigned reg;
+	uint64_t imm;
+};
+
+/* 0, or ENODEV (L-MEM-3). */
+int soft_decode(const struct soft_model *, const struct nvmm_x64_state *,
+    const uint8_t *bytes, size_t size, struct soft_insn *);
 
 static inline uint64_t
 soft_size_mask(unsigned bytes)

@@ -25,7 +25,7 @@
 #include "internal.h"
 
 #define SLICE		16384u
-#define TICK		(1u << 21)
+#define TICK		(1u << 19)	/* some 10 ms, as a host's */
 #define EXIT_COST	64u	/* instructions that an exit done in here counts for */
 
 /* ---- time ----------------------------------------------------------------------- */
@@ -117,10 +117,13 @@ stop_wanted(struct soft_vcpu *v)
 
 /* L-STOP-3.  True: run ends, with *reason unless something better is known. */
 static bool
-return_check(struct soft_vcpu *v, struct soft_run *r, uint64_t *reason)
+return_check(struct soft_vcpu *v, struct soft_run *r, bool done,
+    uint64_t *reason)
 {
 	*reason = NVMM_VCPU_EXIT_NONE;
-	if (r->spent >= TICK)
+	/* A tick could come just as an exit was made and take its place; ours
+	 * does not, or cases would lose a HALTED by the instruction count. */
+	if (!done && r->spent >= TICK)
 		return true;
 	/* An exit made within the first slice came before any signal. */
 	if (r->spent - r->looked >= SLICE) {
@@ -190,7 +193,7 @@ loop(struct soft_vcpu *v, struct soft_run *r, struct nvmm_vcpu_exit *e)
 	bool done;
 
 	/* L-ST-6a; what is pending stays so (K-RUN-6, K-RUN-7). */
-	if (return_check(v, r, &e->reason))
+	if (return_check(v, r, false, &e->reason))
 		return 0;
 	soft_state_commit(v, comm->state_commit);
 	comm->state_commit = 0;
@@ -204,7 +207,7 @@ loop(struct soft_vcpu *v, struct soft_run *r, struct nvmm_vcpu_exit *e)
 		enter(v, &ce);
 		done = v->model->profile->vendor->exit(v, &ce, e);
 		r->spent += ce.reason == CPU_EXIT_BUDGET ? SLICE : EXIT_COST;
-		if (return_check(v, r, &reason)) {
+		if (return_check(v, r, done, &reason)) {
 			if (!done || SOFT_QUIRK(v->model,
 			    SOFT_Q_RETURN_OVERWRITES))
 				e->reason = reason;

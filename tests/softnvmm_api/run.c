@@ -464,3 +464,47 @@ TEST(destroy_while_running)
 	SAME(0, nvmm_machine_destroy(&vm.mach));	/* K-MACH-6 */
 	CHECK(pthread_join(thread, NULL) == 0);
 }
+
+/* ---- the memory assist on a real exit -------------------------------------------- */
+
+static uint64_t device_word;
+
+static void
+on_mem(struct nvmm_mem *mem)
+{
+	SAME(0x81234, mem->gpa);
+	if (mem->write)
+		memcpy(&device_word, mem->data, mem->size);
+	else
+		memcpy(mem->data, &device_word, mem->size);
+}
+
+TEST(assist_mem)
+{
+	struct nvmm_assist_callbacks cbs = { .mem = on_mem };
+	struct nvmm_soft_diagnostic d;
+	struct vm vm;
+
+	/* mov byte [0x1234],0x55; or al,[0x1234]; inc byte [0x1234] */
+	VM_OPEN(&vm, "\xC6\x06\x34\x12\x55\x0A\x06\x34\x12\xFE\x06\x34\x12");
+	CHECK(nvmm_vcpu_configure(&vm.mach, &vm.vcpu,
+	    NVMM_VCPU_CONF_CALLBACKS, &cbs) == 0);
+	FAILS(EINVAL, nvmm_assist_mem(&vm.mach, &vm.vcpu));	/* L-MEM-1 */
+	get_state(&vm, NVMM_X64_STATE_ALL)->segs[NVMM_X64_SEG_DS].base =
+	    0x80000;
+	put_state(&vm, NVMM_X64_STATE_SEGS);
+	SAME(NVMM_VCPU_EXIT_MEMORY, run(&vm));
+	SAME(0, nvmm_assist_mem(&vm.mach, &vm.vcpu));
+	SAME(0x55, device_word);
+	SAME(NVMM_VCPU_EXIT_MEMORY, run(&vm));
+	SAME(ENTRY + 5, gpr(&vm, NVMM_X64_GPR_RIP));
+	SAME(0, nvmm_assist_mem(&vm.mach, &vm.vcpu));
+	SAME(0x55, gpr(&vm, NVMM_X64_GPR_RAX));
+	SAME(NVMM_VCPU_EXIT_MEMORY, run(&vm));
+	FAILS(ENODEV, nvmm_assist_mem(&vm.mach, &vm.vcpu));	/* L-MEM-3 */
+	SAME(ENTRY + 9, gpr(&vm, NVMM_X64_GPR_RIP));
+	SAME(0, nvmm_soft_diagnostic(&vm.mach, &vm.vcpu, &d));
+	SAME(1, d.undecodable_mem);
+	SAME(0, d.unimplemented);
+	vm_close(&vm);
+}

@@ -99,8 +99,14 @@ def differences(case: Case, kind: str, got: Case) -> list[str]:
             f"{name}: {a} expected, {b} got" for name, a, b in pairs if a != b]
 
 
-@pytest.mark.parametrize("profile", ["v1-svm", "v2-svm"])
-@pytest.mark.parametrize(("name", "kind"), [("assist-io", "io"), ("gva-to-gpa", "walk")])
+FILES = [("assist-io", "io"), ("gva-to-gpa", "walk"), ("assist-mem", "mem")]
+
+
+@pytest.mark.parametrize(("profile", "name", "kind"), [
+    *[("v1-svm", *file) for file in FILES],
+    *[("v2-svm", *file) for file in FILES],
+    ("v2-svm", "assist-mem-cmps", "mem"),     # NetBSD 10 only
+])
 def test_golden(client: Callable[..., Path], profile: str, name: str, kind: str) -> None:
     cases = load(name)
     results = replay(client("replay.c"), profile, kind, cases)

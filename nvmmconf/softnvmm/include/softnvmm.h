@@ -14,9 +14,6 @@
  *
  * An unknown name makes those three calls fail with EINVAL; see
  * nvmm_soft_problem().
- *
- * Not there yet: nvmm_assist_mem() refuses every instruction as one that it
- * cannot decode (ENODEV, L-MEM-3) and counts it in .undecodable_mem.
  */
 #ifndef SOFTNVMM_H
 #define SOFTNVMM_H
@@ -52,7 +49,7 @@ struct nvmm_soft_diagnostic {
 	uint64_t unimplemented;	/* instructions that gave #UD for that reason */
 	uint8_t bytes[15];	/* the last of them */
 	uint8_t len;
-	uint64_t undecodable_mem;	/* refusals of nvmm_assist_mem() */
+	uint64_t undecodable_mem;	/* nvmm_assist_mem(): not decodable, as in libnvmm */
 };
 int nvmm_soft_diagnostic(struct nvmm_machine *, struct nvmm_vcpu *,
     struct nvmm_soft_diagnostic *);
