@@ -147,8 +147,8 @@ op_xadd(struct exec *x)
 }
 
 /*
- * The destination is written in either case (SDM 2A, CMPXCHG), so memory is
- * checked for a write; a register keeps its upper half if not equal.
+ * Memory is written in either case (SDM 2A, CMPXCHG), so it is checked for a
+ * write.  A register that does not compare equal keeps its upper half.
  */
 void
 op_cmpxchg(struct exec *x)
@@ -161,7 +161,8 @@ op_cmpxchg(struct exec *x)
 	if (acc == dest) {
 		put(x, 0, get(x, 1));
 	} else {
-		put(x, 0, dest);
+		if (x->in.operand[0].kind == OPERAND_MEM)
+			put(x, 0, dest);
 		set_gpr(cpu, CPU_RAX, size, dest);
 	}
 }

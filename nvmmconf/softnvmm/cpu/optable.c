@@ -20,6 +20,7 @@ op_gap(struct exec *x)
 #define R2(h, f, a, b)		{ .execute = op_##h, .flags = (f), .operand = { a, b } }
 #define R3(h, f, a, b, c)	{ .execute = op_##h, .flags = (f), .operand = { a, b, c } }
 #define GAP(name)		{ .execute = op_gap }
+#define GAP_I64(name)		{ .execute = op_gap, .flags = OP_I64 }
 #define SUB(how, t)		{ .by = (how), .table = (t) }
 /* A group whose rows share their operands. */
 #define GROUP(t, ...)		{ .by = BY_REG, .table = (t), .operand = { __VA_ARGS__ } }
@@ -166,13 +167,13 @@ const struct opcode opcode_map_1[256] = {
 	ALU(0x18, sbb, LOCK),
 	[0x1E] = R0(push_sreg, I64), [0x1F] = R0(pop_sreg, I64),
 	ALU(0x20, and, LOCK),
-	[0x27] = GAP(DAA),
+	[0x27] = GAP_I64(DAA),
 	ALU(0x28, sub, LOCK),
-	[0x2F] = GAP(DAS),
+	[0x2F] = GAP_I64(DAS),
 	ALU(0x30, xor, LOCK),
-	[0x37] = GAP(AAA),
+	[0x37] = GAP_I64(AAA),
 	ALU(0x38, cmp, 0),
-	[0x3F] = GAP(AAS),
+	[0x3F] = GAP_I64(AAS),
 	EIGHT(0x40, R1(inc, I64, Zv)),
 	EIGHT(0x48, R1(dec, I64, Zv)),
 	EIGHT(0x50, R1(push, D64, Zv)),
@@ -223,7 +224,7 @@ const struct opcode opcode_map_1[256] = {
 	[0xCF] = R0(iret, 0),
 	[0xD0] = GROUP(group2, Eb, ONE), [0xD1] = GROUP(group2, Ev, ONE),
 	[0xD2] = GROUP(group2, Eb, CL), [0xD3] = GROUP(group2, Ev, CL),
-	[0xD4] = GAP(AAM), [0xD5] = GAP(AAD),
+	[0xD4] = GAP_I64(AAM), [0xD5] = GAP_I64(AAD),
 	[0xD7] = R0(xlat, 0),
 	EIGHT(0xD8, GAP(x87)),
 	[0xE0] = R1(loopne, D64, Jb), [0xE1] = R1(loope, D64, Jb),
