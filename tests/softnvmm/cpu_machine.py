@@ -88,9 +88,7 @@ def library() -> ctypes.CDLL:
     lib.driver_memory.argtypes = [ctypes.c_void_p]
     lib.driver_memory.restype = ctypes.c_void_p
     lib.driver_rights.argtypes = [ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint]
-    lib.driver_get.argtypes = [
-        ctypes.c_void_p, ctypes.c_char_p, ctypes.POINTER(ctypes.c_uint64)
-    ]
+    lib.driver_get.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.POINTER(ctypes.c_uint64)]
     lib.driver_set.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint64]
     lib.driver_inst_bytes.argtypes = [ctypes.c_void_p]
     lib.driver_inst_bytes.restype = ctypes.POINTER(ctypes.c_uint8)
@@ -157,4 +155,90 @@ class Cpu:
         self["rip"] = org
         self.write(org, assemble(source, 16, org))
 
+    # Long mode: 4 KiB pages, identity, for the first 2 MiB, one 2 MiB page after.
+    PML4, PDPT, PD, PT = 0x100000, 0x101000, 0x102000, 0x103000
+    GDT, IDT, TSS, HANDLERS = 0x104000, 0x105000, 0x106000, 0x110000
+    STACK, STACK0, STACK1 = 0x20000, 0x30000, 0x38000
+    CS64, DS64, CS32, USER_DS, USER_CS, TASK = 0x08, 0x10, 0x18, 0x23, 0x2B, 0x40
 
+    def tables(self) -> None:
+        """Page tables, GDT, a TSS, and an IDT in which handler n is a HLT at HANDLERS + n."""
+        self.put(self.PML4, self.PDPT | 7, 8)
+        self.put(self.PDPT, self.PD | 7, 8)
+        self.put(self.PD, self.PT | 7, 8)
+        self.put(self.PD + 8, 0x200000 | 0x87, 8)
+        for page in range(512):
+            self.put(self.PT + 8 * page, page << 12 | 7, 8)
+        for at, descriptor in {
+            self.CS64: 0x00AF9B000000FFFF,
+            self.DS64: 0x00CF93000000FFFF,
+            self.CS32: 0x00CF9B000000FFFF,
+            self.USER_DS & ~3: 0x00CFF3000000FFFF,
+            self.USER_CS & ~3: 0x00AFFB000000FFFF,
+            0x30: 0x00009B000000FFFF,  # 16-bit code
+            0x38: 0x000093000000FFFF,  # 16-bit data
+        }.items():
+            self.put(self.GDT + at, descriptor, 8)
+        base = self.TSS
+        self.put(self.GDT + self.TASK, 0x67 | (base & 0xFFFFFF) << 16 | 0x8900 << 32, 8)
+        self.put(self.TSS + 4, self.STACK0, 8)
+        self.put(self.TSS + 36, self.STACK1, 8)
+        self.put(self.TSS + 0x66, 0x68, 2)
+        for vector in range(256):
+            self.gate(vector, self.HANDLERS + vector)
+        self.write(self.HANDLERS, b"\xf4" * 256)
+
+    def gate(
+        self, vector: int, offset: int, *, sel: int = 8, attr: int = 0x8E00, ist: int = 0
+    ) -> None:
+        low = (offset & 0xFFFF) | sel << 16 | ist << 32 | attr << 32 | (offset >> 16 & 0xFFFF) << 48
+        self.put(self.IDT + 16 * vector, low, 8)
+        self.put(self.IDT + 16 * vector + 8, offset >> 32, 8)
+
+    def pte(self, page: int, value: int) -> None:
+        """The page-table entry of one of the first 512 pages."""
+        self.put(self.PT + 8 * (page >> 12), value, 8)
+
+    def long_mode(self, source: str, *, user: bool = False, org: int = 0x8000) -> None:
+        """64-bit mode at CPL 0 or 3, running `source` at `org`."""
+        self.tables()
+        cpl = 3 if user else 0
+        for seg in ("es", "ss", "ds", "fs", "gs"):
+            self.segment(seg, self.USER_DS if user else self.DS64, 0x3, cpl, db=1)
+        self.segment("cs", self.USER_CS if user else self.CS64, 0xB, cpl, long=1)
+        self.segment("tr", self.TASK, 0xB, 0, base=self.TSS, limit=0x67)
+        self["tr.s"] = 0
+        self.set(cr0=0x80010031, cr3=self.PML4, cr4=0x20, efer=0xD01)
+        self["gdtr.base"], self["gdtr.limit"] = self.GDT, 0xFF
+        self["idtr.base"], self["idtr.limit"] = self.IDT, 0xFFF
+        self.set(rsp=self.STACK, rip=org, rflags=2)
+        self.write(org, assemble(source, 64, org))
+
+    def segment(
+        self,
+        name: str,
+        selector: int,
+        kind: int,
+        dpl: int,
+        *,
+        base: int = 0,
+        limit: int = 0xFFFFFFFF,
+        db: int = 0,
+        long: int = 0,
+    ) -> None:
+        values = {"selector": selector, "type": kind, "dpl": dpl, "s": 1, "p": 1, "g": 1}
+        values |= {"base": base, "limit": limit, "db": db, "l": long}
+        for field, value in values.items():
+            self[f"{name}.{field}"] = value
+
+    def vector(self) -> int:
+        """After a HLT in one of the handlers of tables(): which one."""
+        assert self["exit.reason"] == Exit.HLT, Exit(self["exit.reason"])
+        assert self.HANDLERS <= self["rip"] < self.HANDLERS + 256, hex(self["rip"])
+        return self["rip"] - self.HANDLERS
+
+    def frame(self, *, error: bool) -> dict[str, int]:
+        """The 64-bit interrupt frame on the stack."""
+        at = self["rsp"]
+        names = [*(["error"] if error else []), "rip", "cs", "rflags", "rsp", "ss"]
+        return {name: self.read(at + 8 * i, 8) for i, name in enumerate(names)}

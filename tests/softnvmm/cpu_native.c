@@ -791,7 +791,7 @@ run_native(const struct instance *t, struct result *r)
 #define G_PML4	0x1000u
 #define G_PDPT	0x2000u
 #define G_PD	0x3000u
-#define G_PT	0x4000u		/* low memory; then code, then data */
+#define G_PT	0x5000u		/* code, then data */
 #define G_IDT	0x7000u
 #define G_GDT	0x8000u
 #define G_TSS	0x8800u
@@ -799,7 +799,12 @@ run_native(const struct instance *t, struct result *r)
 #define G_HLT	0xA000u
 #define G_CODE	0xB000u
 #define G_DATA	0xC000u
-#define G_SIZE	0xE000u
+#define G_KPDPT	0xE000u		/* for what is not the user's */
+#define G_KPD	0xF000u
+#define G_KPT	0x10000u
+#define G_SIZE	0x11000u
+/* Where all of it is mapped for the supervisor: as far up as Linux is. */
+#define KERNEL	UINT64_C(0xFFFF800000000000)
 
 static uint8_t guest[G_SIZE];
 
@@ -838,33 +843,36 @@ guest_setup(struct cpu *cpu)
 	cpu_reset(cpu);
 	poke(G_PML4, G_PDPT | 7);
 	poke(G_PDPT, G_PD | 7);
-	poke(G_PD, G_PT | 7);
-	poke(G_PD + 8 * (CODE >> 21), (G_PT + 0x1000) | 7);
-	poke(G_PD + 8 * (DATA >> 21), (G_PT + 0x2000) | 7);
+	poke(G_PD + 8 * (CODE >> 21), G_PT | 7);
+	poke(G_PD + 8 * (DATA >> 21), (G_PT + 0x1000) | 7);
+	poke(G_PT, G_CODE | 7);
+	poke(G_PT + 0x1000, G_DATA | 7);
+	poke(G_PT + 0x1008, (G_DATA + 0x1000) | 7);
+	poke(G_PML4 + 8 * 256, G_KPDPT | 3);
+	poke(G_KPDPT, G_KPD | 3);
+	poke(G_KPD, G_KPT | 3);
 	for (i = 0; i < G_SIZE / 4096; i++)
-		poke(G_PT + 8 * i, i << 12 | 3);
-	poke(G_PT + 0x1000, G_CODE | 7);
-	poke(G_PT + 0x2000, G_DATA | 7);
-	poke(G_PT + 0x2008, (G_DATA + 0x1000) | 7);
+		poke(G_KPT + 8 * i, i << 12 | 3);
 	for (i = 0; i < 256; i++) {
 		uint64_t dpl = i == 3 || i == 4 ? 3 : 0, off = G_HLT + i;
 
 		poke(G_IDT + 16 * i, off | 0x10 << 16 | (UINT64_C(0x8E00) | dpl << 13) << 32);
+		poke(G_IDT + 16 * i + 8, KERNEL >> 32);
 	}
 	memset(guest + G_HLT, 0xF4, 256);
 	poke(G_GDT + 0x10, UINT64_C(0x00AF9B000000FFFF));
-	poke(G_TSS + 4, G_STACK);
+	poke(G_TSS + 4, KERNEL + G_STACK);
 	guest[G_TSS + 0x66] = 0x68;	/* no I/O bitmap */
 
 	cpu->cr0 = 0x80010001;
 	cpu->cr3 = G_PML4;
 	cpu->cr4 = 0x20;
 	cpu->efer = 0xD01;
-	cpu->gdtr.base = G_GDT;
-	cpu->idtr.base = G_IDT;
+	cpu->gdtr.base = KERNEL + G_GDT;
+	cpu->idtr.base = KERNEL + G_IDT;
 	cpu->idtr.limit = 0xFFF;
 	cpu->tr = (struct cpu_seg){ .selector = 0x40, .type = 11, .p = true,
-	    .limit = 0x67, .base = G_TSS };
+	    .limit = 0x67, .base = KERNEL + G_TSS };
 }
 
 static void
@@ -920,11 +928,11 @@ run_interpreter(struct cpu *cpu, const struct instance *t, struct result *r)
 	r->rip = cpu->rip;
 	if (exit.reason == CPU_EXIT_CPUID)
 		return true;
-	if (exit.reason != CPU_EXIT_HLT || cpu->rip < G_HLT || cpu->rip >= G_HLT + 256)
+	if (exit.reason != CPU_EXIT_HLT || cpu->rip - KERNEL - G_HLT >= 256)
 		return false;
-	r->vector = (int)(cpu->rip - G_HLT);
+	r->vector = (int)(cpu->rip - KERNEL - G_HLT);
 	r->cr2 = cpu->cr2;
-	sp = cpu->gpr[CPU_RSP];
+	sp = cpu->gpr[CPU_RSP] - KERNEL;
 	r->error = 0;
 	if (G_STACK - sp == 48) {
 		r->error = frame(sp);

@@ -31,10 +31,9 @@ fetch(struct exec *x)
 		at = (uint32_t)(cpu->seg[CPU_CS].base + at);
 	}
 	if (x->fetch_page != ((at & ~UINT64_C(0xFFF)) | 1)) {
-		uint64_t gpa = translate(x, at & ~UINT64_C(0xFFF) , ACCESS_FETCH, false);
+		uint64_t gpa = translate(x, at, ACCESS_FETCH, false);
 
-		x->fetch_host = physical(x, gpa | (at & 0xFFF), CPU_ACCESS_EXEC) -
-		    (at & 0xFFF);
+		x->fetch_host = physical(x, gpa, CPU_ACCESS_EXEC) - (at & 0xFFF);
 		x->fetch_page = (at & ~UINT64_C(0xFFF)) | 1;
 	}
 	memcpy(&byte, x->fetch_host + (at & 0xFFF), 1);
