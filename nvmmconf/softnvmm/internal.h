@@ -129,6 +129,8 @@ struct soft_vendor {
 	 * in a kernel; go on unless the return check says otherwise. */
 	bool (*exit)(struct soft_vcpu *, const struct cpu_exit *,
 	    struct nvmm_vcpu_exit *);
+	/* Does the entry take the event that is armed?  No: BAD_STATE. */
+	bool (*takes_event)(const struct soft_vcpu *);
 	uint32_t cpuid_basic_max, cpuid_extended_max;
 };
 

@@ -151,7 +151,12 @@ enter(struct soft_vcpu *v, struct cpu_exit *ce)
 		v->map_generation = m->map_generation;
 		cpu_memory_changed(&v->cpu);
 	}
-	cpu_run(&v->cpu, SLICE, ce);
+	if (v->model->profile->vendor->takes_event(v)) {
+		cpu_run(&v->cpu, SLICE, ce);
+	} else {
+		memset(ce, 0, sizeof(*ce));
+		ce->reason = CPU_EXIT_BAD_STATE;
+	}
 	pthread_rwlock_unlock(&m->map_lock);
 
 	/* L-RUN-4: an event cut short by this exit is delivered again. */

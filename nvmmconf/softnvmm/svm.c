@@ -79,11 +79,23 @@ svm_exit(struct soft_vcpu *v, const struct cpu_exit *ce,
 	return false;
 }
 
+/* Kernel spec 8.3: #OF and #BR cannot be injected in 64-bit mode. */
+static bool
+svm_takes_event(const struct soft_vcpu *v)
+{
+	const struct cpu_event *event = &v->cpu.inject;
+
+	return event->type != CPU_EVENT_EXCP ||
+	    (event->vector != 4 && event->vector != 5) ||
+	    (v->cpu.efer & SOFT_EFER_LMA) == 0 || !v->cpu.seg[CPU_CS].l;
+}
+
 const struct soft_vendor soft_svm = {
 	.name = "svm",
 	.vcpu_conf_support = NVMM_CAP_ARCH_VCPU_CONF_CPUID,
 	.groups = soft_common_groups,
 	.exit = svm_exit,
+	.takes_event = svm_takes_event,
 	.cpuid_basic_max = 0xD,
 	.cpuid_extended_max = 0x8000001F,
 };
