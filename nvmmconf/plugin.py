@@ -9,6 +9,7 @@ to a file of its own there; without, one process is both.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from nvmmconf.abi import Libnvmm, LibraryError, choose_library, open_library
 from nvmmconf.guest import GuestError, GuestLibrary, Mode
 from nvmmconf.report import ReportError
 from nvmmconf.results import Planned, ResultsError, Run
-from nvmmconf.suite.collect import common_modes, guests_named, planned
+from nvmmconf.suite.collect import case_stem, common_modes, guests_named, planned
 from nvmmconf.suite.marker import MARKER, cited
 from nvmmconf.suite.recorder import CaseRecorder
 from nvmmconf.suite.session import RunSession, new_run_folder, read_plan, write_plan
@@ -44,6 +45,8 @@ class Harness:
     recorder: CaseRecorder | None = None
     plan: dict[str, Planned] = field(default_factory=dict)
     """Planned cases of this process by pytest's node id."""
+    stems: dict[str, str] = field(default_factory=dict)
+    """Node ids of the functions collected, by what their case ids begin with."""
     finished: Run | None = None
     index: Path | None = None
     failure: str = ""
@@ -117,9 +120,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | pytest.ExitCode | None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Open the library and find its targets; what is wrong with them is a usage error."""
-    config.addinivalue_line(
-        "markers", f"{MARKER}(id, ...): the requirements that a case proves"
-    )
+    config.addinivalue_line("markers", f"{MARKER}(id, ...): the requirements that a case proves")
     folder = config.getini("nvmmconf_guests")
     if not folder:
         return
@@ -128,14 +129,15 @@ def pytest_configure(config: pytest.Config) -> None:
         targets = find_targets(library, config.getoption("--nvmm-profile"))
     except (LibraryError, TargetError) as error:
         raise pytest.UsageError(f"nvmmconf: {error}") from None
-    if config.getoption("--nvmm-timeout") <= 0:
-        raise pytest.UsageError("nvmmconf: --nvmm-timeout must be more than 0")
+    # Written so that NaN is refused, too; a timer takes no more than TIMEOUT_MAX.
+    if not 0 < config.getoption("--nvmm-timeout") <= threading.TIMEOUT_MAX:
+        raise pytest.UsageError(
+            f"nvmmconf: --nvmm-timeout must be more than 0, and at most {threading.TIMEOUT_MAX:g}"
+        )
     config.stash[HARNESS] = Harness(
         library=library,
         targets=targets,
-        guests=GuestLibrary(
-            config.rootpath / folder, config.rootpath / "build" / "guests"
-        ),
+        guests=GuestLibrary(config.rootpath / folder, config.rootpath / "build" / "guests"),
         timeout=config.getoption("--nvmm-timeout"),
     )
 
@@ -179,14 +181,19 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 # ---- collection --------------------------------------------------------------
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a case in each mode that its guests support, on each target."""
+    """Run a case in each mode that its guests support, on each target.
+
+    First of all, so that a case's parameters begin with these (`planned`).
+    """
     harness = _harness(metafunc.config)
     if harness is None or "vm" not in metafunc.fixturenames:
         return
     definition = metafunc.definition
     try:
         cited(definition)
+        _claim(harness, definition)
         modes = common_modes(harness.guests, guests_named(metafunc.function))
     except (GuestError, ValueError) as error:
         raise pytest.Collector.CollectError(f"{definition.nodeid}: {error}") from None
@@ -198,12 +205,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     )
 
 
+def _claim(harness: Harness, definition: pytest.Item) -> None:
+    """Raise ValueError where another function's case ids are the same already."""
+    stem = case_stem(definition)
+    other = harness.stems.setdefault(stem, definition.nodeid)
+    if other != definition.nodeid:
+        raise ValueError(f"its case id is that of {other}, too: {stem}; rename one of them")
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Note what is planned; this begins the run where there is a case at all."""
     config = session.config
     harness = _harness(config)
     if harness is None or config.getoption("collectonly") or _distributes(config):
         return
+    if session.testsfailed and not config.getoption("continue_on_collection_errors"):
+        return  # nothing will run
     for item in session.items:
         callspec = getattr(item, "callspec", None)
         param = callspec.params.get("vm") if callspec is not None else None
@@ -231,8 +248,12 @@ def _distributes(config: pytest.Config) -> bool:
 def _session(config: pytest.Config, harness: Harness) -> RunSession:
     if harness.session is None:
         reports = _reports(config)
+        try:
+            folder = new_run_folder(reports)
+        except OSError as error:
+            raise pytest.UsageError(f"nvmmconf: no run can be kept there: {error}") from None
         harness.session = RunSession(
-            folder=new_run_folder(reports),
+            folder=folder,
             reports=reports,
             library=harness.library,
             targets=harness.targets,
@@ -258,7 +279,16 @@ def pytest_configure_node(node: Any) -> None:
 def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
     """The first worker has collected: its plan is everybody's."""
     harness = _harness(node.config)
-    if harness is None or harness.session is None or not ids:
+    if harness is None or harness.session is None:
+        return
+    # Without workers pytest runs nothing where it cannot collect everything; nor
+    # here, or the report would show what is left as if it were the whole suite.
+    distributed = node.config.pluginmanager.getplugin("dsession")
+    errors = distributed.countfailures
+    if errors and not node.config.getoption("continue_on_collection_errors"):
+        distributed.shouldstop = f"{errors} error{'s'[: errors != 1]} during collection"
+        return
+    if not ids:
         return
     session = harness.session
     if not session.plan and (session.folder / "plan.jsonl").exists():
@@ -318,9 +348,7 @@ def pytest_runtest_makereport(
     return report
 
 
-def pytest_assertrepr_compare(
-    config: pytest.Config, op: str, left: object, right: object
-) -> None:
+def pytest_assertrepr_compare(config: pytest.Config, op: str, left: object, right: object) -> None:
     """Keep both sides of a comparison that does not hold, for the report."""
     harness = _harness(config)
     if harness is not None and harness.recorder is not None:

@@ -54,22 +54,38 @@ def common_modes(guests: GuestLibrary, names: Iterable[str]) -> tuple[Mode, ...]
     return modes
 
 
+def case_stem(item: pytest.Item) -> str:
+    """Return what the ids of a case begin with: `area/name`, `area/Class.name`."""
+    chain = item.listchain()
+    classes = [one.name.removeprefix("Test") for one in chain if isinstance(one, pytest.Class)]
+    return f"{_area(item)}/{'.'.join([*classes, _name(item)])}"
+
+
+def _area(item: pytest.Item) -> str:
+    return PurePath(item.path).stem.removeprefix("test_")
+
+
+def _name(item: pytest.Item) -> str:
+    name: str = getattr(item, "originalname", None) or item.name
+    return name.removeprefix("test_")
+
+
 def planned(item: pytest.Item, target: str) -> Planned:
     """Return the plan of a collected case.
 
     Its id is `area/name[params]@target`: the file without `test_`, the
     function without it, its parameters without the target.
     """
-    area = PurePath(item.path).stem.removeprefix("test_")
-    name = getattr(item, "originalname", item.name).removeprefix("test_")
+    stem = case_stem(item)
     callspec = getattr(item, "callspec", None)
-    params = callspec.id.replace(f"@{target}", "") if callspec is not None else ""
+    # Only the first: mode and target lead, what follows is the case's own.
+    params = callspec.id.replace(f"@{target}", "", 1) if callspec is not None else ""
     bracket = f"[{params}]" if params else ""
     return Planned(
-        case=f"{area}/{name}{bracket}@{target}",
+        case=f"{stem}{bracket}@{target}",
         target=target,
-        area=area,
-        title=_title(item, name),
+        area=_area(item),
+        title=_title(item, _name(item)),
         requirements=tuple(row.id for row in cited(item)),
         nodeid=item.nodeid,
     )

@@ -30,6 +30,9 @@ def cited(item: pytest.Item) -> tuple[Requirement, ...]:
         raise pytest.UsageError(
             f"{item.nodeid}: a case names what it proves: add @requirement(...)"
         )
+    strange = [one for one in identifiers if not isinstance(one, str)]
+    if strange:
+        raise pytest.UsageError(f"{item.nodeid}: {strange[0]!r} is no requirement's id")
     try:
         return tuple(requirement_row(identifier) for identifier in dict.fromkeys(identifiers))
     except UnknownRequirementError as error:

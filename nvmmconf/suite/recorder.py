@@ -55,9 +55,7 @@ class CaseRecorder:
     def compare(self, operator: str, observed: object, expected: object) -> None:
         """A comparison of the case does not hold."""
         if self._case is not None:
-            self._comparisons.append(
-                Comparison("", operator, _shown(observed), _shown(expected))
-            )
+            self._comparisons.append(Comparison("", operator, _shown(observed), _shown(expected)))
 
     def phase(
         self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
@@ -111,19 +109,20 @@ def _shown(value: object) -> str:
     return str(value) if isinstance(value, str) else repr(value)
 
 
-def _verdict_of(
-    call: pytest.CallInfo[None], report: pytest.TestReport
-) -> tuple[Verdict, str]:
+def _verdict_of(call: pytest.CallInfo[None], report: pytest.TestReport) -> tuple[Verdict, str]:
     if report.passed:
         return Verdict.PASS, ""
-    error = call.excinfo.value if call.excinfo is not None else None
+    if call.excinfo is None:  # a strict xfail that passed
+        return Verdict.FAIL, report.longreprtext
+    error = call.excinfo.value
     message = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
-    if report.skipped:
+    # pytest counts an expected failure as skipped; what is required failed nevertheless.
+    if report.skipped and not hasattr(report, "wasxfail"):
         return Verdict.UNSUPPORTED, message
     if isinstance(error, GuestHangError):
         return Verdict.HANG, message
     if report.when == "call" and isinstance(
-        error, AssertionError | NvmmError | pytest.fail.Exception
+        error, AssertionError | NvmmError | pytest.fail.Exception | pytest.xfail.Exception
     ):
         return Verdict.FAIL, message
     return Verdict.ERROR, f"{type(error).__name__}: {message}"
