@@ -45,6 +45,7 @@ static const struct name names[] = {
 	FIELD("rip", cpu.rip), FIELD("rflags", cpu.rflags),
 	FIELD("cr0", cpu.cr0), FIELD("cr2", cpu.cr2), FIELD("cr3", cpu.cr3),
 	FIELD("cr4", cpu.cr4), FIELD("cr8", cpu.cr8), FIELD("efer", cpu.efer),
+	FIELD("dr0", cpu.dr[0]), FIELD("dr1", cpu.dr[1]),
 	FIELD("dr6", cpu.dr6), FIELD("dr7", cpu.dr7), FIELD("star", cpu.star),
 	FIELD("lstar", cpu.lstar), FIELD("sfmask", cpu.sfmask), FIELD("pat", cpu.pat),
 	SEG("es", cpu.seg[0]), SEG("cs", cpu.seg[1]), SEG("ss", cpu.seg[2]),

@@ -858,3 +858,75 @@ def test_code_written_by_itself_is_seen(cpu):
     real(cpu, "mov byte ptr [there],0xf4; nop; there: nop; ud2")
     assert cpu.run() is Exit.HLT
     assert cpu["cs.base"] == 0
+
+
+# --- breakpoints ---
+
+
+@pytest.mark.parametrize(
+    ("condition", "size", "at", "source", "hit"),
+    [
+        (1, 3, 0x50000, "mov [rbx+3],al", True),  # write, 4 bytes
+        (1, 3, 0x50000, "mov [rbx+4],al", False),
+        (1, 3, 0x50000, "mov al,[rbx+3]", False),
+        (3, 3, 0x50000, "mov al,[rbx+3]", True),
+        (3, 2, 0x50006, "mov al,[rbx]", True),  # 8 bytes, aligned down
+        (3, 0, 0x50007, "mov rax,[rbx]", True),
+        (3, 0, 0x50008, "mov rax,[rbx]", False),
+        (1, 0, 0x50001, "add [rbx],eax", True),
+    ],
+)
+def test_data_breakpoints_trap_after_the_access(cpu, condition, size, at, source, hit):
+    cpu.long_mode(f"{source}; nop; hlt")
+    cpu.set(rbx=0x50000, dr1=at, dr7=0x400 | 0x08 | (condition | size << 2) << 20)
+    assert cpu.run() is Exit.HLT
+    if not hit:
+        assert cpu["rip"] < cpu.HANDLERS
+        return
+    assert cpu.vector() == DB
+    frame = cpu.frame(error=False)
+    assert frame["rip"] == 0x8000 + len(assemble(source))
+    assert frame["rflags"] & RF == 0
+    assert cpu["dr6"] & 0xF == 2
+
+
+def test_an_instruction_breakpoint_comes_before_it_and_rf_holds_it_back(cpu):
+    cpu.long_mode("nop; inc rax; hlt")
+    cpu.set(dr0=0x8001, dr7=0x402)
+    assert cpu.run() is Exit.HLT
+    assert cpu.vector() == DB
+    assert cpu.frame(error=False)["rip"] == 0x8001
+    assert (cpu["rax"], cpu["dr6"] & 0xF) == (0, 1)
+    cpu.long_mode("nop; inc rax; hlt")
+    cpu.set(rip=0x8001, rflags=RF | 2)
+    assert cpu.run() is Exit.HLT
+    assert (cpu["rax"], cpu["rip"]) == (1, 0x8004)
+
+
+def test_general_detect_guards_the_debug_registers(cpu):
+    cpu.long_mode("mov rax,dr0; hlt")
+    cpu["dr7"] = 0x2400
+    assert cpu.run() is Exit.HLT
+    assert cpu.vector() == DB
+    assert cpu.frame(error=False)["rip"] == 0x8000
+    assert cpu["dr6"] & 0x2000
+    assert cpu["dr7"] == 0x400
+
+
+def test_alignment_is_checked_for_cpl3_that_asks(cpu):
+    source = "mov eax,[rbx]; cpuid"
+    for cr0, ac, user, vector in (
+        (1 << 18, 1 << 18, True, 17),
+        (0, 1 << 18, True, None),
+        (1 << 18, 0, True, None),
+        (1 << 18, 1 << 18, False, None),
+    ):
+        cpu.long_mode(source, user=user)
+        cpu["cr0"] |= cr0
+        cpu.set(rflags=ac | 2, rbx=0x50001)
+        if vector is None:
+            assert cpu.run() is Exit.CPUID
+        else:
+            assert cpu.run() is Exit.HLT
+            assert cpu.vector() == vector
+            assert cpu.frame(error=True)["error"] == 0

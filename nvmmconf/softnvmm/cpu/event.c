@@ -67,7 +67,9 @@ saved_flags(struct exec *x)
 	if (e->type != CPU_EVENT_EXCP || x->delivering_insn)
 		return flags;
 	switch (e->vector) {
-	case EXC_DB: case EXC_NMI: case EXC_BP: case EXC_OF: case EXC_DF: case 18:
+	case EXC_DB:
+		return x->debug_fault ? flags | FLAG_RF : flags;
+	case EXC_NMI: case EXC_BP: case EXC_OF: case EXC_DF: case 18:
 		return flags;
 	default:
 		return flags | FLAG_RF;

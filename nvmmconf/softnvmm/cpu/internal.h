@@ -150,6 +150,8 @@ struct exec {
 	bool no_trap;		/* MOV SS, POP SS: hold the single-step trap back */
 	bool keep_rf;		/* IRET loads RF */
 	bool nmi_unblock;	/* IRET has begun */
+	bool debug_fault;	/* the #DB on its way is general detect: RF */
+	unsigned data_hits;	/* data breakpoints met, as in DR6 */
 	bool cr8_written;	/* to be reported once RIP has moved */
 
 	struct cpu_event pending;	/* raised, not yet looked at */
@@ -226,6 +228,14 @@ void compare(struct exec *, uint64_t, uint64_t, unsigned size);
 /* --- control.c --- */
 void set_rip(struct exec *, uint64_t, unsigned osize);
 
+/* --- debug.c --- */
+void debug_instruction(struct exec *);
+void debug_data(struct exec *, uint64_t linear, unsigned len, bool write);
+_Noreturn void debug_exception(struct exec *, uint64_t cause);
+
+/* --- msr.c --- */
+bool pat_allowed(uint64_t);
+
 /* --- event.c --- */
 void deliver(struct exec *);
 bool next_event(struct exec *);
@@ -259,11 +269,15 @@ bool next_event(struct exec *);
 	X(lgdt) X(lidt) X(sgdt) X(sidt) X(lldt) X(ltr) X(sldt) X(str)	\
 	/* event.c */							\
 	X(int_n) X(int3) X(into) X(icebp) X(iret)			\
+	/* debug.c */							\
+	X(mov_from_dr) X(mov_to_dr)					\
 	/* system.c */							\
-	X(mov_from_cr) X(mov_to_cr) X(mov_from_dr) X(mov_to_dr)		\
+	X(mov_from_cr) X(mov_to_cr)					\
 	X(clts) X(lmsw) X(smsw) X(cli) X(sti) X(swapgs)			\
 	X(syscall) X(sysret) X(invlpg) X(wbinvd)			\
-	X(rdtsc) X(rdmsr) X(wrmsr)					\
+	X(rdtsc)							\
+	/* msr.c */							\
+	X(rdmsr) X(wrmsr)						\
 	/* intercept.c */						\
 	X(hlt) X(cpuid) X(xsetbv) X(invd) X(monitor) X(mwait)		\
 	X(in) X(out) X(ins) X(outs)

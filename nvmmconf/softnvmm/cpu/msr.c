@@ -64,7 +64,7 @@ efer_allowed(const struct cpu *cpu, uint64_t value)
 }
 
 /* Memory types 0, 1, 4, 5, 6, 7 (SDM 3A 11.12.2). */
-static bool
+bool
 pat_allowed(uint64_t value)
 {
 	unsigned i;

@@ -263,7 +263,8 @@ span_of(struct exec *x, uint64_t linear, unsigned len, enum access how,
 	if (s->len[1] != 0) {
 		uint64_t next = linear + room;
 
-		if (!long_mode(x->cpu))
+		/* 32-bit addresses wrap; a system table may be above them. */
+		if (!mode64(x->cpu) && linear <= UINT32_MAX)
 			next = (uint32_t)next;
 		s->part[1] = physical(x, translate(x, next, how, supervisor), right);
 	}

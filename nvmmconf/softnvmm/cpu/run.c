@@ -96,11 +96,12 @@ retire(struct exec *x)
 	x->nmi_unblock = false;
 	if (!x->keep_rf)
 		cpu->rflags &= ~(uint64_t)FLAG_RF;
-	if ((x->start.rflags & FLAG_TF) && !x->no_trap) {
-		cpu->dr6 |= DR6_BS;
+	if (x->no_trap)
+		return;
+	if ((x->start.rflags & FLAG_TF) || x->data_hits != 0) {
 		checkpoint(x);
-		x->delivering_insn = false;
-		fault(x, EXC_DB, 0);
+		debug_exception(x, x->data_hits |
+		    (x->start.rflags & FLAG_TF ? DR6_BS : 0));
 	}
 }
 
@@ -112,8 +113,13 @@ step(struct exec *x)
 	x->shadow = x->no_trap = x->keep_rf = false;
 	x->rmw.part[0] = NULL;
 	x->in.op = NULL;
+	x->in.len = 0;
 	x->next_rip = cpu->rip;
+	x->debug_fault = false;
 	checkpoint(x);
+	if (protected_mode(cpu) && (cpu->rflags & FLAG_VM) && !long_mode(cpu))
+		unimplemented(x);	/* virtual-8086 mode */
+	debug_instruction(x);
 	decode(x);
 	cpu->rip = x->next_rip;
 	x->in.op->execute(x);
@@ -152,6 +158,7 @@ abandon(struct exec *x)
 
 	restore(x);
 	x->nmi_unblock = false;
+	x->data_hits = 0;
 	exit->event_interrupted = x->delivering.type != CPU_EVENT_NONE;
 	exit->interrupted = x->delivering;
 }
@@ -175,6 +182,7 @@ interpret(struct exec *x)
 		break;
 	case UNWIND_EVENT:
 		restore(x);
+		x->data_hits = 0;
 		if (x->nmi_unblock)	/* SDM 3A 6.7.1: even if IRET faults */
 			cpu->nmi_blocked = false;
 		x->nmi_unblock = false;
@@ -209,7 +217,7 @@ enterable(const struct cpu *cpu)
 		return false;
 	if (cpu->efer & ~(uint64_t)EFER_VALID)
 		return false;
-	if (cpu->dr6 >> 32 != 0 || cpu->dr7 >> 32 != 0)
+	if (cpu->dr6 >> 32 != 0 || cpu->dr7 >> 32 != 0 || !pat_allowed(cpu->pat))
 		return false;
 	if (paging_long && (!(cpu->cr4 & CR4_PAE) || !(cpu->cr0 & CR0_PE)))
 		return false;

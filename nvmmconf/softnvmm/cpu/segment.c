@@ -41,9 +41,8 @@ within_limit(const struct cpu *cpu, const struct cpu_seg *s, uint64_t off, unsig
 	return last <= s->limit;
 }
 
-/* Logical to linear, with every check that the mode makes (SDM 3A 5.3, 5.5). */
-uint64_t
-linear_address(struct exec *x, unsigned seg, uint64_t off, unsigned len, enum access how)
+static uint64_t
+checked_linear(struct exec *x, unsigned seg, uint64_t off, unsigned len, enum access how)
 {
 	const struct cpu *cpu = x->cpu;
 	const struct cpu_seg *s = &cpu->seg[seg];
@@ -62,6 +61,30 @@ linear_address(struct exec *x, unsigned seg, uint64_t off, unsigned len, enum ac
 	if (!within_limit(cpu, s, off, len))
 		segment_fault(x, seg);
 	return (uint32_t)(s->base + off);
+}
+
+/* #AC is for CPL 3 that asked for it (SDM 3A 6.15, interrupt 17). */
+static void
+check_alignment(struct exec *x, uint64_t linear, unsigned len)
+{
+	const struct cpu *cpu = x->cpu;
+
+	if (!(cpu->cr0 & CR0_AM) || !(cpu->rflags & FLAG_AC) ||
+	    !protected_mode(cpu) || cpu_cpl(cpu) != 3)
+		return;
+	if ((len == 2 || len == 4 || len == 8) && (linear & (len - 1)) != 0)
+		fault(x, EXC_AC, 0);
+}
+
+/* Logical to linear, with every check that the mode makes (SDM 3A 5.3, 5.5). */
+uint64_t
+linear_address(struct exec *x, unsigned seg, uint64_t off, unsigned len, enum access how)
+{
+	uint64_t linear = checked_linear(x, seg, off, len, how);
+
+	check_alignment(x, linear, len);
+	debug_data(x, linear, len, how == ACCESS_WRITE);
+	return linear;
 }
 
 uint64_t

@@ -1,7 +1,7 @@
 /*
  * SPDX-License-Identifier: BSD-2-Clause
  *
- * System instructions: control and debug registers, SYSCALL, IF, TSC
+ * System instructions: control registers, SYSCALL, IF, TSC
  * (SDM 3A, chapter 2).
  */
 #include "internal.h"
@@ -114,56 +114,6 @@ void
 op_smsw(struct exec *x)
 {
 	put(x, 0, x->cpu->cr0);
-}
-
-/* --- debug registers --- */
-
-/* DR4 and DR5 are DR6 and DR7 unless CR4.DE is set (SDM 3B 17.2.2). */
-static unsigned
-debug_register(struct exec *x)
-{
-	unsigned n = x->in.reg;
-
-	if (n > 7)
-		ud(x);
-	if (n == 4 || n == 5) {
-		if (x->cpu->cr4 & CR4_DE)
-			ud(x);
-		n += 2;
-	}
-	return n;
-}
-
-void
-op_mov_from_dr(struct exec *x)
-{
-	const struct cpu *cpu = x->cpu;
-	unsigned n = debug_register(x);
-
-	put(x, 0, n == 6 ? cpu->dr6 : n == 7 ? cpu->dr7 : cpu->dr[n]);
-}
-
-void
-op_mov_to_dr(struct exec *x)
-{
-	struct cpu *cpu = x->cpu;
-	unsigned n = debug_register(x);
-	uint64_t value = get(x, 0);
-
-	if (n < 4) {
-		cpu->dr[n] = value;
-		return;
-	}
-	if (value >> 32 != 0)
-		gp0(x);
-	if (n == 6) {
-		cpu->dr6 = (value & 0xE00F) | 0xFFFF0FF0;
-		return;
-	}
-	/* Breakpoints and general detect are still to be done. */
-	if (value & 0x20FF)
-		unimplemented(x);
-	cpu->dr7 = (value & 0xFFFF23FF) | 0x400;
 }
 
 /* --- flags --- */
