@@ -246,7 +246,9 @@ def test_cases_are_chained_in_the_order_of_the_table(tmp_path: Path) -> None:
             links = [a for a in parse(folder / found[-1]).all("a") if a.words == words]
             if not links:
                 return found
-            found.append(links[0].attributes["href"])
+            after = links[0].attributes["href"]
+            assert after not in found
+            found.append(after)
 
     assert walk(order[0], "Next case") == order
     assert walk(order[-1], "Previous case") == order[::-1]
