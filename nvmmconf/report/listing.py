@@ -37,6 +37,12 @@ class InsnView:
     mark: str
     note: str
 
+    @property
+    def encoding(self) -> str:
+        """The bytes, apart; what is not hex stays as it is."""
+        code = _bytes(self.insn)
+        return self.insn.encoding if code is None else code.hex(" ")
+
 
 @dataclass(frozen=True)
 class GuestView:
@@ -93,16 +99,16 @@ def _mark(insn: InsnRow, rip: int | None) -> str:
         return ""
     if rip == insn.address:
         return "RIP at the end"
-    if insn.address < rip < insn.address + _size(insn):
+    if insn.address < rip < insn.address + len(_bytes(insn) or b""):
         return f"RIP at the end, {rip:#x}, is inside this instruction"
     return ""
 
 
-def _size(insn: InsnRow) -> int:
+def _bytes(insn: InsnRow) -> bytes | None:
     try:
-        return len(bytes.fromhex(insn.encoding))
+        return bytes.fromhex(insn.encoding)
     except ValueError:
-        return 0
+        return None
 
 
 def _address(rip: str) -> int | None:

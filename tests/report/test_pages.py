@@ -370,3 +370,11 @@ def test_two_boots_in_one_case(tmp_path: Path) -> None:
     page = only_case_page(tmp_path, Run(run.header, (CaseResult(run.results[0].planned, end),)))
     heads = [section.all("h2")[0].words for section in page.all("section", class_="guest")]
     assert heads == ["Guest hlt, real16 (boot 1 of 2)", "Guest hlt, long64 (boot 2 of 2)"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "words"), [("0f0b", "0f 0b"), ("66 90", "66 90"), ("(bad)", "(bad)"), ("", "")]
+)
+def test_bytes_stand_apart(tmp_path: Path, encoding: str, words: str) -> None:
+    page = only_case_page(tmp_path, with_guest(listing=(InsnRow(0x1000, encoding, "x"),)))
+    assert page.one("code", class_="bytes").text == words
