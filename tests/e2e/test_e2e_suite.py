@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The whole suite, as the README's first command runs it; and one case of it again."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from nvmmconf.results import Verdict
+from nvmmconf.results.summary import by_case
+
+from .conftest import Once
+from .html import Page, case_page, dead_links
+from .project import REPOSITORY, Finished, Project, of
+
+
+def whole_suite(root: Path, **environment: str) -> Finished:
+    """The repository's own cases under its own configuration, in a copy of it."""
+    project = Project.make(root)
+    (root / "pytest.ini").unlink()
+    shutil.copy(REPOSITORY / "pyproject.toml", root)
+    shutil.copy(REPOSITORY / "conftest.py", root)
+    shutil.copytree(
+        REPOSITORY / "cases",
+        root / "cases",
+        dirs_exist_ok=True,
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    return project.pytest("-n", "auto", **environment)
+
+
+@pytest.fixture(scope="module")
+def suite(once: Once) -> Finished:
+    """The suite, nothing switched on."""
+    return once("suite", whole_suite)
+
+
+@pytest.fixture(scope="module")
+def faulty(once: Once) -> Finished:
+    """The suite on a hypervisor that leaves RIP on HLT."""
+    return once("faulty", lambda root: whole_suite(root, NVMM_SOFT_FAULT="hlt-rip-not-advanced"))
+
+
+def test_everything_passes(suite: Finished) -> None:
+    assert suite.status == 0
+    assert suite.err == ""
+    assert set(suite.verdicts.values()) == {Verdict.PASS}
+    assert suite.run.header.faults == ()
+
+
+def test_cases_are_those_of_every_file(suite: Finished) -> None:
+    files = {path.stem.removeprefix("test_") for path in REPOSITORY.glob("cases/**/test_*.py")}
+    assert {one.planned.area for one in suite.run.results} == files
+    assert len(suite.run.results) >= 44
+
+
+def test_workers_share_the_work(suite: Finished) -> None:
+    workers = {one.ended.worker for one in suite.run.results}
+    assert len(workers) >= 2
+    assert suite.run.header.workers >= 2
+
+
+def test_records_of_each_worker_are_kept(suite: Finished) -> None:
+    (folder,) = suite.runs
+    workers = {one.ended.worker for one in suite.run.results}
+    assert {f"worker-{one}.jsonl" for one in workers} <= {path.name for path in folder.iterdir()}
+
+
+def test_index_has_a_row_for_each_case_and_a_column_for_each_version(suite: Finished) -> None:
+    page = Page(suite.reports / "html/index.html")
+    heads, *rows = page.rows("cases")
+    targets = suite.run.header.targets
+    assert {1, 2} <= {target.nvmm_version for target in targets}
+    assert heads == ["Case", *(f"NVMM v{one.nvmm_version} {one.name}" for one in targets)]
+    shown = {row[0].split(" ")[0]: row[1:] for row in rows if len(row) > 1}
+    assert set(shown) == {row.name for row in by_case(suite.run)}
+    assert all(cells == ["pass"] * len(targets) for cells in shown.values())
+    assert "All passed." in page
+
+
+def test_links_lead_somewhere(suite: Finished, faulty: Finished) -> None:
+    for finished in (suite, faulty):
+        html = finished.reports / "html"
+        assert len(list(html.rglob("*.html"))) == len(finished.run.results) + 2
+        assert dead_links(html) == []
+
+
+def test_terminal_says_how_it_ended_and_where_the_report_is(suite: Finished) -> None:
+    number = len(suite.run.results)
+    targets = len(suite.run.header.targets)
+    assert f"{number} cases on {targets} target(s): {number} pass" in suite.out.splitlines()
+    assert f"report: {suite.reports / 'html/index.html'}" in suite.out.splitlines()
+    assert "SEEDED" not in suite.out
+
+
+def test_seeded_fault_fails_the_hlt_cases_and_nothing_else(
+    suite: Finished, faulty: Finished
+) -> None:
+    assert faulty.status == 1
+    failed = of(faulty.verdicts, Verdict.FAIL)
+    assert failed == {case for case in suite.verdicts if case.startswith("hlt/")}
+    assert set(faulty.verdicts) == set(suite.verdicts)
+    assert set(faulty.verdicts) - failed == of(faulty.verdicts, Verdict.PASS)
+
+
+def test_seeded_fault_is_told_everywhere(faulty: Finished) -> None:
+    assert faulty.run.header.faults == ("hlt-rip-not-advanced",)
+    assert "SEEDED FAULTS ON: hlt-rip-not-advanced" in faulty.out
+    for path in faulty.reports.glob("html/**/*.html"):
+        assert "Seeded faults were on: hlt-rip-not-advanced" in Page(path)
+
+
+def test_failed_cases_tell_expected_and_observed_rip(faulty: Finished) -> None:
+    failed = [one for one in faulty.run.results if one.ended.verdict is Verdict.FAIL]
+    assert failed
+    for one in failed:
+        page = case_page(faulty.reports, one.planned.case)
+        (comparison,) = one.ended.comparisons
+        expected, observed = comparison.expected, comparison.observed
+        assert expected.endswith(" <after_hlt>")
+        assert observed.endswith(" <hlt_insn>")
+        assert int(expected.split()[0], 16) == int(observed.split()[0], 16) + 1
+        assert (page.texts["wanted"], page.texts["got"]) == ([expected], [observed])
+
+
+@pytest.mark.parametrize("verdict", [Verdict.PASS, Verdict.FAIL])
+def test_command_of_a_case_page_runs_that_case(
+    verdict: Verdict, suite: Finished, faulty: Finished, tmp_path: Path
+) -> None:
+    finished = suite if verdict is Verdict.PASS else faulty
+    case = next(one for one in of(finished.verdicts, verdict) if one.startswith("hlt/"))
+    (command,) = case_page(finished.reports, case).texts["pre"][:1]
+    project = Project(tmp_path / "elsewhere, too")
+    shutil.copytree(finished.reports.parent, project.root)
+    shutil.rmtree(project.reports)
+
+    again = project.command(["sh", "-c", command])
+
+    assert again.verdicts == {case: verdict}
+    assert again.status == (0 if verdict is Verdict.PASS else 1)
