@@ -47,6 +47,8 @@ static const struct name names[] = {
 	FIELD("cr4", cpu.cr4), FIELD("cr8", cpu.cr8), FIELD("efer", cpu.efer),
 	FIELD("dr0", cpu.dr[0]), FIELD("dr1", cpu.dr[1]),
 	FIELD("dr6", cpu.dr6), FIELD("dr7", cpu.dr7), FIELD("star", cpu.star),
+	FIELD("sysenter_cs", cpu.sysenter_cs), FIELD("sysenter_esp", cpu.sysenter_esp),
+	FIELD("sysenter_eip", cpu.sysenter_eip),
 	FIELD("lstar", cpu.lstar), FIELD("sfmask", cpu.sfmask), FIELD("pat", cpu.pat),
 	SEG("es", cpu.seg[0]), SEG("cs", cpu.seg[1]), SEG("ss", cpu.seg[2]),
 	SEG("ds", cpu.seg[3]), SEG("fs", cpu.seg[4]), SEG("gs", cpu.seg[5]),

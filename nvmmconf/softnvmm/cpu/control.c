@@ -112,6 +112,22 @@ op_jrcxz(struct exec *x)
 		jump_relative(x);
 }
 
+/* BOUND: lower and upper signed limits, both allowed. */
+void
+op_bound(struct exec *x)
+{
+	unsigned size = x->in.osize;
+	int64_t index = (int64_t)sign_extend(get(x, 0), size), low, high;
+	struct span s;
+
+	span_of(x, linear_address(x, x->in.seg, x->in.ea, 2 * size, ACCESS_READ),
+	    2 * size, ACCESS_READ, false, &s);
+	low = (int64_t)sign_extend(span_load(&s, 0, size), size);
+	high = (int64_t)sign_extend(span_load(&s, size, size), size);
+	if (index < low || index > high)
+		fault(x, EXC_BR, 0);
+}
+
 /* --- far transfers that keep CPL --- */
 
 /* Checks the target, then loads CS; RIP is the caller's. */

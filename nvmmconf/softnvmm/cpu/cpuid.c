@@ -16,6 +16,7 @@
 #define F_PAE		(1u << 6)
 #define F_MCE		(1u << 7)
 #define F_CX8		(1u << 8)
+#define F_SEP		(1u << 11)
 #define F_SYSCALL	(1u << 11)	/* 80000001 */
 #define F_PGE		(1u << 13)
 #define F_CMOV		(1u << 15)
@@ -68,7 +69,7 @@ cpu_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 	case 1:
 		out[0] = 0x00000F00;		/* family 15, the first of AMD64 */
 		out[2] = F_MONITOR | F_CX16 | F_MOVBE | F_POPCNT;
-		out[3] = F_COMMON;
+		out[3] = F_COMMON | F_SEP;
 		break;
 	case 0x80000000:
 		vendor(out, MAX_EXTENDED);

@@ -258,7 +258,7 @@ decode_operand(struct exec *x, struct operand *o, unsigned encoding)
 	case Eb: operand_rm(x, o, 1); break;
 	case Ew: operand_rm(x, o, 2); break;
 	case Ev: operand_rm(x, o, v); break;
-	case Ey: operand_rm(x, o, v == 2 ? 2 : 4); break;	/* MOVSXD */
+	case Ed: operand_rm(x, o, 4); break;
 	case Gb: operand_reg(x, o, 1, in->reg); break;
 	case Gw: operand_reg(x, o, 2, in->reg); break;
 	case Gv: operand_reg(x, o, v, in->reg); break;

@@ -247,6 +247,8 @@ bool next_event(struct exec *);
 	X(inc) X(dec) X(neg) X(not) X(mul) X(imul) X(imul2) X(imul3)	\
 	X(div) X(idiv) X(xadd) X(cmpxchg) X(cmpxchg8b)			\
 	X(cbw) X(cwd)							\
+	/* decimal.c */							\
+	X(daa) X(das) X(aaa) X(aas) X(aam) X(aad)			\
 	/* move.c */							\
 	X(mov) X(movzx) X(movsx) X(lea) X(xchg) X(bswap) X(movbe)	\
 	X(cmovcc) X(setcc) X(xlat) X(nop) X(lahf) X(sahf)		\
@@ -259,7 +261,7 @@ bool next_event(struct exec *);
 	X(movs) X(cmps) X(stos) X(lods) X(scas)				\
 	/* control.c */							\
 	X(jcc) X(jmp) X(jmp_indirect) X(call) X(call_indirect) X(ret)	\
-	X(ret_imm) X(loop) X(loope) X(loopne) X(jrcxz)			\
+	X(ret_imm) X(loop) X(loope) X(loopne) X(jrcxz) X(bound)		\
 	X(jmp_far) X(jmp_far_m) X(call_far) X(call_far_m) X(retf) X(retf_imm) \
 	/* stack.c */							\
 	X(push) X(pop) X(pusha) X(popa) X(pushf) X(popf)		\
@@ -267,6 +269,7 @@ bool next_event(struct exec *);
 	/* segment.c */							\
 	X(mov_from_sreg) X(mov_to_sreg) X(load_far_pointer)		\
 	X(lgdt) X(lidt) X(sgdt) X(sidt) X(lldt) X(ltr) X(sldt) X(str)	\
+	X(lar) X(lsl) X(verr) X(verw) X(arpl)				\
 	/* event.c */							\
 	X(int_n) X(int3) X(into) X(icebp) X(iret)			\
 	/* debug.c */							\
@@ -274,7 +277,7 @@ bool next_event(struct exec *);
 	/* system.c */							\
 	X(mov_from_cr) X(mov_to_cr)					\
 	X(clts) X(lmsw) X(smsw) X(cli) X(sti) X(swapgs)			\
-	X(syscall) X(sysret) X(invlpg) X(wbinvd)			\
+	X(syscall) X(sysret) X(sysenter) X(sysexit) X(invlpg) X(wbinvd)			\
 	X(rdtsc)							\
 	/* msr.c */							\
 	X(rdmsr) X(wrmsr)						\

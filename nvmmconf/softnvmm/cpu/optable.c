@@ -20,7 +20,6 @@ op_gap(struct exec *x)
 #define R2(h, f, a, b)		{ .execute = op_##h, .flags = (f), .operand = { a, b } }
 #define R3(h, f, a, b, c)	{ .execute = op_##h, .flags = (f), .operand = { a, b, c } }
 #define GAP(name)		{ .execute = op_gap }
-#define GAP_I64(name)		{ .execute = op_gap, .flags = OP_I64 }
 #define SUB(how, t)		{ .by = (how), .table = (t) }
 /* A group whose rows share their operands. */
 #define GROUP(t, ...)		{ .by = BY_REG, .table = (t), .operand = { __VA_ARGS__ } }
@@ -64,7 +63,7 @@ static const struct opcode group5[8] = {
 static const struct opcode group6[8] = {
 	R1(sldt, OP_PROT, Ms), R1(str, OP_PROT, Ms),
 	R1(lldt, OP_PROT | CPL0, Ew), R1(ltr, OP_PROT | CPL0, Ew),
-	GAP(VERR), GAP(VERW)
+	R1(verr, OP_PROT, Ew), R1(verw, OP_PROT, Ew)
 };
 
 static const struct opcode group7_rm1[8] = {
@@ -135,13 +134,14 @@ static const struct opcode prefixed_38f1[4] = {
 	R2(movbe, OP_MEMORY, Mv, Gv), GAP(CRC32)
 };
 
-static const struct opcode opcode_63[2] = { GAP(ARPL), R2(movsx, 0, Gv, Ey) };
+/* MOVSXD reads 32 bits even for a 16-bit operand, as AMD does; Intel reads 16. */
+static const struct opcode opcode_63[2] = { R2(arpl, OP_PROT, Ew, Gw), R2(movsx, 0, Gv, Ed) };
 /* In 64-bit mode, and with two register operands in others, C4 and C5 are VEX. */
 static const struct opcode les_mod[2] = { R1(load_far_pointer, 0, Gv), GAP(VEX) };
 static const struct opcode lds_mod[2] = { R1(load_far_pointer, 0, Gv), GAP(VEX) };
 static const struct opcode opcode_c4[2] = { SUB(BY_MOD, les_mod), GAP(VEX) };
 static const struct opcode opcode_c5[2] = { SUB(BY_MOD, lds_mod), GAP(VEX) };
-static const struct opcode bound_mod[2] = { GAP(BOUND), GAP(EVEX) };
+static const struct opcode bound_mod[2] = { R2(bound, 0, Gv, M), GAP(EVEX) };
 static const struct opcode opcode_62[2] = { SUB(BY_MOD, bound_mod), GAP(EVEX) };
 
 /* The six forms of an arithmetic instruction, at 00, 08, ... 38. */
@@ -167,13 +167,13 @@ const struct opcode opcode_map_1[256] = {
 	ALU(0x18, sbb, LOCK),
 	[0x1E] = R0(push_sreg, I64), [0x1F] = R0(pop_sreg, I64),
 	ALU(0x20, and, LOCK),
-	[0x27] = GAP_I64(DAA),
+	[0x27] = R0(daa, I64),
 	ALU(0x28, sub, LOCK),
-	[0x2F] = GAP_I64(DAS),
+	[0x2F] = R0(das, I64),
 	ALU(0x30, xor, LOCK),
-	[0x37] = GAP_I64(AAA),
+	[0x37] = R0(aaa, I64),
 	ALU(0x38, cmp, 0),
-	[0x3F] = GAP_I64(AAS),
+	[0x3F] = R0(aas, I64),
 	EIGHT(0x40, R1(inc, I64, Zv)),
 	EIGHT(0x48, R1(dec, I64, Zv)),
 	EIGHT(0x50, R1(push, D64, Zv)),
@@ -224,7 +224,7 @@ const struct opcode opcode_map_1[256] = {
 	[0xCF] = R0(iret, 0),
 	[0xD0] = GROUP(group2, Eb, ONE), [0xD1] = GROUP(group2, Ev, ONE),
 	[0xD2] = GROUP(group2, Eb, CL), [0xD3] = GROUP(group2, Ev, CL),
-	[0xD4] = GAP_I64(AAM), [0xD5] = GAP_I64(AAD),
+	[0xD4] = R1(aam, I64, Ib), [0xD5] = R1(aad, I64, Ib),
 	[0xD7] = R0(xlat, 0),
 	EIGHT(0xD8, GAP(x87)),
 	[0xE0] = R1(loopne, D64, Jb), [0xE1] = R1(loope, D64, Jb),
@@ -246,7 +246,7 @@ const struct opcode opcode_map_1[256] = {
 
 const struct opcode opcode_map_0f[256] = {
 	[0x00] = SUB(BY_REG, group6), [0x01] = SUB(BY_REG, group7),
-	[0x02] = GAP(LAR), [0x03] = GAP(LSL),
+	[0x02] = R2(lar, OP_PROT, Gv, Ew), [0x03] = R2(lsl, OP_PROT, Gv, Ew),
 	[0x05] = R0(syscall, 0), [0x06] = R0(clts, CPL0), [0x07] = R0(sysret, CPL0),
 	[0x08] = R0(invd, CPL0), [0x09] = R0(wbinvd, CPL0),
 	[0x0D] = R1(nop, OP_MODRM, NO) /* PREFETCHW */,
@@ -259,7 +259,7 @@ const struct opcode opcode_map_0f[256] = {
 	EIGHT(0x28, GAP(SSE)),
 	[0x30] = R0(wrmsr, CPL0), [0x31] = R0(rdtsc, 0),
 	[0x32] = R0(rdmsr, CPL0), [0x33] = GAP(RDPMC),
-	[0x34] = GAP(SYSENTER), [0x35] = GAP(SYSEXIT),
+	[0x34] = R0(sysenter, 0), [0x35] = R0(sysexit, CPL0),
 	SIXTEEN(0x40, R2(cmovcc, 0, Gv, Ev)),
 	SIXTEEN(0x50, GAP(SSE)), SIXTEEN(0x60, GAP(SSE)),
 	[0x70] = GAP(SSE), [0x71] = GAP(SSE), [0x72] = GAP(SSE), [0x73] = GAP(SSE),

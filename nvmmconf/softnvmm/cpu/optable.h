@@ -29,10 +29,10 @@ enum by {
 	BY_64		/* 2 rows: other modes, 64-bit mode */
 };
 
-/* Operand encodings.  b, w, v, y, z as in the SDM; NO ends the list. */
+/* Operand encodings.  b, w, d, v, y, z as in the SDM; NO ends the list. */
 enum encoding {
 	NO,
-	Eb, Ew, Ev, Ey,		/* ModRM.rm, register or memory */
+	Eb, Ew, Ed, Ev,		/* ModRM.rm, register or memory */
 	Gb, Gw, Gv, Gy,		/* ModRM.reg */
 	Rv, Ry,			/* ModRM.rm, always a register */
 	M, Mb, Mw, Mv, Mq,	/* memory; M has no size of its own */

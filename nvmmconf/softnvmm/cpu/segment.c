@@ -63,14 +63,18 @@ checked_linear(struct exec *x, unsigned seg, uint64_t off, unsigned len, enum ac
 	return (uint32_t)(s->base + off);
 }
 
-/* #AC is for CPL 3 that asked for it (SDM 3A 6.15, interrupt 17). */
+/*
+ * #AC is for CPL 3 that asked for it (SDM 3A 6.15, interrupt 17).  Not for the
+ * frame of an event: an #AC that raises #AC would never end.
+ */
 static void
 check_alignment(struct exec *x, uint64_t linear, unsigned len)
 {
 	const struct cpu *cpu = x->cpu;
 
 	if (!(cpu->cr0 & CR0_AM) || !(cpu->rflags & FLAG_AC) ||
-	    !protected_mode(cpu) || cpu_cpl(cpu) != 3)
+	    !protected_mode(cpu) || cpu_cpl(cpu) != 3 ||
+	    x->delivering.type != CPU_EVENT_NONE)
 		return;
 	if ((len == 2 || len == 4 || len == 8) && (linear & (len - 1)) != 0)
 		fault(x, EXC_AC, 0);
@@ -375,6 +379,94 @@ read_system_descriptor(struct exec *x, uint16_t sel, struct descriptor *d)
 			fault(x, EXC_GP, sel & 0xFFFC);
 	}
 }
+
+/* --- asking about selectors: LAR, LSL, VERR, VERW, ARPL --- */
+
+/* A descriptor that may be looked at from here; false instead of any fault. */
+static bool
+visible(struct exec *x, uint16_t sel, struct descriptor *d)
+{
+	const struct cpu *cpu = x->cpu;
+	const struct cpu_seg *table = sel & 4 ? &cpu->ldtr : &cpu->gdtr;
+	unsigned rpl = sel & 3, cpl = cpu_cpl(cpu);
+
+	if ((sel & 0xFFFC) == 0 || (sel | 7u) > table->limit)
+		return false;
+	if ((sel & 4) && (!table->p || (table->selector & 0xFFFC) == 0))
+		return false;
+	read_descriptor(x, sel, EXC_GP, d);
+	if (d->seg.s && (d->seg.type & (DESC_CODE | DESC_DOWN)) == (DESC_CODE | DESC_DOWN))
+		return true;	/* conforming code */
+	return d->seg.dpl >= rpl && d->seg.dpl >= cpl;
+}
+
+/* Bit n: system type n has rights, a limit (SDM 2A, LAR and LSL, tables). */
+static bool
+system_type(struct exec *x, const struct cpu_seg *s, unsigned legacy, unsigned in_long)
+{
+	return s->s || ((long_mode(x->cpu) ? in_long : legacy) >> s->type & 1);
+}
+
+static void
+answer(struct exec *x, bool yes)
+{
+	set_flags(x->cpu, FLAG_ZF, yes ? FLAG_ZF : 0);
+}
+
+void
+op_lar(struct exec *x)
+{
+	struct descriptor d;
+	bool yes = visible(x, (uint16_t)get(x, 1), &d) &&
+	    system_type(x, &d.seg, 0x1A3E, 0x1A04);
+
+	if (yes)
+		put(x, 0, d.raw >> 32 & 0x00F0FF00);
+	answer(x, yes);
+}
+
+void
+op_lsl(struct exec *x)
+{
+	struct descriptor d;
+	bool yes = visible(x, (uint16_t)get(x, 1), &d) &&
+	    system_type(x, &d.seg, 0x0A0E, 0x0A04);
+
+	if (yes)
+		put(x, 0, d.seg.limit);
+	answer(x, yes);
+}
+
+void
+op_verr(struct exec *x)
+{
+	struct descriptor d;
+
+	answer(x, visible(x, (uint16_t)get(x, 0), &d) && d.seg.s &&
+	    (!(d.seg.type & DESC_CODE) || (d.seg.type & DESC_RW)));
+}
+
+void
+op_verw(struct exec *x)
+{
+	struct descriptor d;
+
+	answer(x, visible(x, (uint16_t)get(x, 0), &d) && d.seg.s &&
+	    (d.seg.type & (DESC_CODE | DESC_RW)) == DESC_RW);
+}
+
+/* The destination's RPL is raised to the source's. */
+void
+op_arpl(struct exec *x)
+{
+	uint64_t dest = get_rmw(x, 0), rpl = get(x, 1) & 3;
+	bool raise = (dest & 3) < rpl;
+
+	put(x, 0, raise ? (dest & ~UINT64_C(3)) | rpl : dest);
+	answer(x, raise);
+}
+
+/* --- LDT and task register --- */
 
 void
 op_lldt(struct exec *x)

@@ -206,6 +206,43 @@ op_sysret(struct exec *x)
 	flat_segments(cpu, (to64 ? base + 16 : base) | 3, (base + 8) | 3, 3, to64);
 }
 
+/* AMD has these in legacy mode only (APM 3, SYSENTER). */
+static void
+check_sysenter(struct exec *x)
+{
+	const struct cpu *cpu = x->cpu;
+
+	if (long_mode(cpu))
+		ud(x);
+	if (!protected_mode(cpu) || (cpu->sysenter_cs & 0xFFFC) == 0)
+		gp0(x);
+}
+
+void
+op_sysenter(struct exec *x)
+{
+	struct cpu *cpu = x->cpu;
+	unsigned cs = cpu->sysenter_cs & 0xFFFC;
+
+	check_sysenter(x);
+	cpu->rflags &= ~(uint64_t)(FLAG_VM | FLAG_IF | FLAG_RF);
+	flat_segments(cpu, cs, cs + 8, 0, false);
+	cpu->gpr[CPU_RSP] = (uint32_t)cpu->sysenter_esp;
+	cpu->rip = (uint32_t)cpu->sysenter_eip;
+}
+
+void
+op_sysexit(struct exec *x)
+{
+	struct cpu *cpu = x->cpu;
+	unsigned cs = cpu->sysenter_cs & 0xFFFC;
+
+	check_sysenter(x);
+	flat_segments(cpu, (cs + 16) | 3, (cs + 24) | 3, 3, false);
+	cpu->gpr[CPU_RSP] = (uint32_t)cpu->gpr[CPU_RCX];
+	cpu->rip = (uint32_t)cpu->gpr[CPU_RDX];
+}
+
 /* --- caches, time --- */
 
 /* Nothing is cached that INVLPG or WBINVD could drop. */
