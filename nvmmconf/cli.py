@@ -26,19 +26,31 @@ from nvmmconf.suite.session import report
 
 
 class CliError(Exception):
-    """Bad input; the message is one line."""
+    """Bad input; each argument is one line."""
+
+    def __str__(self) -> str:
+        return "\nnvmmconf: ".join(map(str, self.args))
 
 
 def _report(arguments: argparse.Namespace) -> None:
     reports: Path = arguments.reports
+    left_out: list[str] = []
     for controller in sorted((reports / "runs").glob(f"*/{CONTROLLER_FILE}")):
         folder = controller.parent
-        if not (folder / RUN_FILE).exists():
+        if (folder / RUN_FILE).exists():
+            continue
+        try:
             save_run(merge_run(folder), folder)
+        except ResultsError as error:
+            left_out.append(str(error))
+        else:
             print(f"merged the interrupted run {folder.name}")
     if not list((reports / "runs").glob(f"*/{RUN_FILE}")):
-        raise CliError(f"{reports}: no run there; run the cases first: pytest -n auto")
-    print(report(reports))
+        raise CliError(*left_out or [f"{reports}: no run there; run the cases: pytest -n auto"])
+    pages = report(reports)
+    print(pages.index)
+    if left_out or pages.left_out:
+        raise CliError(*(f"left out: {line}" for line in (*left_out, *pages.left_out)))
 
 
 def _softnvmm(arguments: argparse.Namespace) -> None:

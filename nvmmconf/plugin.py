@@ -24,7 +24,7 @@ from nvmmconf.results import Planned, ResultsError, Run
 from nvmmconf.suite.collect import case_stem, common_modes, guests_named, planned
 from nvmmconf.suite.marker import MARKER, cited
 from nvmmconf.suite.recorder import CaseRecorder
-from nvmmconf.suite.session import RunSession, new_run_folder, read_plan, write_plan
+from nvmmconf.suite.session import Pages, RunSession, new_run_folder, read_plan, write_plan
 from nvmmconf.suite.summary import summary_lines
 from nvmmconf.suite.target import Target, TargetError, find_targets, seeded_faults
 from nvmmconf.suite.vm import DEFAULT_TIMEOUT, VirtualMachine
@@ -48,7 +48,7 @@ class Harness:
     stems: dict[str, str] = field(default_factory=dict)
     """Node ids of the functions collected, by what their case ids begin with."""
     finished: Run | None = None
-    index: Path | None = None
+    pages: Pages | None = None
     failure: str = ""
 
 
@@ -374,7 +374,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         _remove_empty(run.folder)
         return
     try:
-        harness.finished, harness.index = run.finish()
+        harness.finished, harness.pages = run.finish()
     except (ResultsError, ReportError, OSError) as error:
         harness.failure = str(error)
         session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
@@ -398,8 +398,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if harness.failure:
         terminalreporter.section("nvmmconf", sep="=")
         terminalreporter.line(f"no report: {harness.failure}")
-    elif harness.finished is not None and harness.index is not None:
+    elif harness.finished is not None and harness.pages is not None:
         terminalreporter.section("nvmmconf", sep="=")
         for line in summary_lines(harness.finished):
             terminalreporter.line(line)
-        terminalreporter.line(f"report: {harness.index}")
+        for line in harness.pages.left_out:
+            terminalreporter.line(f"left out of the report: {line}")
+        terminalreporter.line(f"report: {harness.pages.index}")

@@ -19,6 +19,7 @@ from nvmmconf.report import write_report
 from nvmmconf.requirements import requirement_row
 from nvmmconf.results import (
     CONTROLLER_FILE,
+    RUN_FILE,
     Planned,
     RecordWriter,
     Requirement,
@@ -96,8 +97,8 @@ class RunSession:
             if planned.nodeid == nodeid:
                 self.crashed[planned.case] = message
 
-    def finish(self) -> tuple[Run, Path]:
-        """Merge the workers' records, write the report; return the run and its index page.
+    def finish(self) -> tuple[Run, Pages]:
+        """Merge the workers' records and write the report.
 
         Raises ResultsError, ReportError or OSError; the records stay where they are.
         """
@@ -125,24 +126,36 @@ class RunSession:
         )
 
 
-def report(reports: Path, first: Run | None = None) -> Path:
-    """Write the report of the newest runs under `reports`; return its index page.
+@dataclass(frozen=True)
+class Pages:
+    """A report: its first page, and a line for each run that could not be read."""
 
-    `first` is one of them that is at hand already.  A run that cannot be read is
-    left out, unless it is the newest: then its ResultsError is raised.
+    index: Path
+    left_out: tuple[str, ...] = ()
+
+
+def report(reports: Path, first: Run | None = None) -> Pages:
+    """Write the report of the newest finished runs under `reports`.
+
+    `first` is the newest, where it is at hand already.  Raises ResultsError where
+    the newest cannot be read, ReportError where the report cannot be written.
     """
     runs: list[Run] = [] if first is None else [first]
-    for path in find_runs(reports):
+    left_out: list[str] = []
+    for folder in find_runs(reports):
         if len(runs) == REPORTED_RUNS:
             break
-        if first is not None and path.parent.name == first.header.run_id:
+        if not (folder / RUN_FILE).exists():  # running still, or interrupted
+            continue
+        if first is not None and folder.name == first.header.run_id:
             continue
         try:
-            runs.append(load_run(path))
-        except ResultsError:
+            runs.append(load_run(folder))
+        except ResultsError as error:
             if not runs:
                 raise
-    return write_report(runs, reports / "html")
+            left_out.append(str(error))
+    return Pages(write_report(runs, reports / "html"), tuple(left_out))
 
 
 def revision(root: Path) -> str:

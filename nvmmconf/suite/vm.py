@@ -132,9 +132,7 @@ class _Booted:
 
     def go(self, *, resume: bool) -> VmRun:
         """Run the guest; raises GuestHangError where the watchdog had to stop it."""
-        watchdog = threading.Timer(
-            self._timeout, self._control.request, [Outcome(Stop.HANG)]
-        )
+        watchdog = threading.Timer(self._timeout, self._control.request, [Outcome(Stop.HANG)])
         watchdog.daemon = True
         watchdog.start()
         try:
