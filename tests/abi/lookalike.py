@@ -83,6 +83,11 @@ class LookAlike:
         text = (ctypes.c_char * (1 << 16)).in_dll(self._inside, "lookalike_calls").value
         return text.decode().splitlines()
 
+    @property
+    def failing(self) -> str:
+        """What `fail` was told."""
+        return (ctypes.c_char * 64).in_dll(self._inside, "lookalike_failing").value.decode()
+
     def forget(self) -> None:
         """Forget what was called."""
         (ctypes.c_char * (1 << 16)).in_dll(self._inside, "lookalike_calls").value = b""
