@@ -1093,3 +1093,19 @@ def test_sysenter_and_sysexit_in_protected_mode(cpu):
     assert cpu.run() is Exit.CPUID
     assert (cpu["rip"], cpu["rsp"]) == (0xA000, 0x6000)
     assert (cpu["cs.selector"], cpu["ss.selector"], cpu["ss.dpl"]) == (0x1B, 0x23, 3)
+
+
+def test_a_data_breakpoint_traps_between_two_iterations(cpu):
+    cpu.long_mode("rep stosb; hlt")
+    cpu.set(rcx=8, rdi=0x50000, dr1=0x50002, dr7=0x400 | 0x08 | 1 << 20)
+    assert cpu.run() is Exit.HLT
+    assert cpu.vector() == DB
+    assert (cpu["rcx"], cpu["rdi"]) == (5, 0x50003)
+    assert cpu.frame(error=False)["rip"] == 0x8000
+
+
+def test_flags_that_do_not_exist_have_their_fixed_values(cpu):
+    real(cpu, "hlt")
+    cpu["rflags"] = 0xFFFF_FFFF_0000_8028
+    assert cpu.run() is Exit.HLT
+    assert cpu["rflags"] == 2

@@ -241,6 +241,9 @@ cpu_run(struct cpu *cpu, uint64_t budget, struct cpu_exit *exit)
 	if ((cpu->efer & EFER_LME) && (cpu->cr0 & CR0_PG))
 		cpu->efer |= EFER_LMA;
 
+	/* Bits that do not exist have their fixed values (SDM 1 3.4.3). */
+	cpu->rflags = (cpu->rflags & FLAG_EXIST) | FLAG_ONE;
+
 	memset(&x, 0, sizeof(x));
 	x.cpu = cpu;
 	x.exit = exit;

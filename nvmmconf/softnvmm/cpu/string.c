@@ -26,8 +26,8 @@ advance(struct exec *x, unsigned reg)
 
 /*
  * Runs `once` under the REP prefix.  With `compare`, ZF can end it.  Stops
- * early for the hypervisor's sake and for TF, which traps each iteration
- * (SDM 3B 17.3.1.4): RIP stays, and the next step goes on.
+ * early for the hypervisor's sake and for debug traps, which come after each
+ * iteration (SDM 3B 17.3.1.2 and 17.3.1.4): RIP stays, the next step goes on.
  */
 static void
 repeat(struct exec *x, void (*once)(struct exec *), bool compare)
@@ -48,8 +48,9 @@ repeat(struct exec *x, void (*once)(struct exec *), bool compare)
 		if ((cpu->gpr[CPU_RCX] & mask_of(asize)) == 0 ||
 		    (compare && zf != (x->in.rep == 0xF3)))
 			return;
-		if ((cpu->rflags & FLAG_TF) || should_stop(x)) {
+		if ((cpu->rflags & FLAG_TF) || x->data_hits != 0 || should_stop(x)) {
 			cpu->rip = x->start.rip;
+			x->keep_rf = true;
 			return;
 		}
 		cpu->rip = x->start.rip;
