@@ -7,7 +7,7 @@ import dataclasses
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nvmmconf.abi import ExitReason, Prot, Segment, ffi
@@ -24,6 +24,7 @@ from nvmmconf.nvmm import (
 )
 from nvmmconf.nvmm.exits import decode_exit
 
+EXAMPLES = settings(deadline=None)  # the machine may be busy
 U64 = st.integers(0, 2**64 - 1)
 NOTHING = ExitState(0, 0, False, False, False, False)
 
@@ -83,6 +84,7 @@ def test_each_bit_of_exitstate(bit: int, name: str) -> None:
     assert getattr(decode_exit(record).state, name) is False
 
 
+@EXAMPLES
 @given(rflags=U64, cr8=U64)
 def test_rflags_and_cr8(rflags: int, cr8: int) -> None:
     record = raw(ExitReason.HALTED)
@@ -91,6 +93,7 @@ def test_rflags_and_cr8(rflags: int, cr8: int) -> None:
     assert decode_exit(record).state == dataclasses.replace(NOTHING, rflags=rflags, cr8=cr8)
 
 
+@EXAMPLES
 @given(
     prot=st.sampled_from([Prot.READ, Prot.WRITE, Prot.EXEC]),
     gpa=U64,
@@ -107,6 +110,7 @@ def test_memory(prot: Prot, gpa: int, code: bytes) -> None:
     assert taken.detail().endswith(code.hex(" ") if code else f"{gpa:#x}")
 
 
+@EXAMPLES
 @given(
     is_in=st.booleans(),
     port=st.integers(0, 0xFFFF),
@@ -170,6 +174,7 @@ def test_io_in_words(values: dict[str, int], text: str) -> None:
     assert decode_exit(record).detail() == text
 
 
+@EXAMPLES
 @given(msr=st.integers(0, 2**32 - 1), value=U64, npc=U64)
 def test_msrs(msr: int, value: int, npc: int) -> None:
     record = raw(ExitReason.RDMSR)
