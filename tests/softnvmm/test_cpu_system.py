@@ -492,6 +492,40 @@ def test_page_faults_have_the_right_error_code_and_cr2(cpu, entry, user, source,
 
 
 @pytest.mark.parametrize(
+    ("table", "bits", "efer"),
+    [
+        ("PT", NX, 0x500),  # NX is reserved without EFER.NXE
+        ("PML4", 0x80, 0xD00),  # no 512 GiB pages
+        ("PDPT", 1 << 50, 0xD00),
+        ("PD", 1 << 48, 0xD00),
+    ],
+)
+def test_reserved_bits_of_each_level(cpu, table, bits, efer):
+    cpu.long_mode("nop")
+    cpu["efer"] = efer
+    # A second tree, so that the code itself stays mapped: PML4 entry 1 and on.
+    tree = {name: 0x80000 + 0x1000 * i for i, name in enumerate(("PDPT", "PD", "PT"))}
+    entries = {
+        "PML4": (cpu.PML4 + 8, tree["PDPT"]),
+        "PDPT": (tree["PDPT"], tree["PD"]),
+        "PD": (tree["PD"], tree["PT"]),
+        "PT": (tree["PT"], PTE),
+    }
+    cpu.write(0x8000, assemble("mov al,[rbx]; hlt"))
+    cpu["rbx"] = 1 << 39
+    for name, (at, points_to) in entries.items():
+        cpu.put(at, points_to | 7 | (bits if name == table else 0), 8)
+    assert cpu.run() is Exit.HLT
+    assert cpu.vector() == PF
+    assert cpu.frame(error=True)["error"] == P | RSVD
+    at, points_to = entries[table]
+    cpu.put(at, points_to | 7, 8)
+    cpu.set(rip=0x8000)
+    assert cpu.run() is Exit.HLT
+    assert cpu["rip"] == 0x8002, "without the bit it is fine"
+
+
+@pytest.mark.parametrize(
     ("entry", "user", "source"),
     [
         (PTE | 7, True, "mov [rbx],al"),
@@ -808,6 +842,14 @@ def test_protected_mode_checks_descriptors(cpu):
     assert cpu.vector() == SS
 
 
+def test_loading_a_segment_sets_its_accessed_bit(cpu):
+    cpu.long_mode("mov ax,0x10; mov ds,ax; hlt")
+    cpu.put(cpu.GDT + 0x10, 0x00CF92000000FFFF, 8)
+    assert cpu.run() is Exit.HLT
+    assert cpu.read(cpu.GDT + 0x10, 8) == 0x00CF93000000FFFF
+    assert cpu["ds.type"] == 3
+
+
 def test_control_registers_refuse_reserved_values(cpu):
     for source in ("mov cr4,rbx", "mov cr0,rbx", "mov cr3,rbx", "mov cr8,rbx"):
         cpu.long_mode(source)
@@ -1109,3 +1151,40 @@ def test_flags_that_do_not_exist_have_their_fixed_values(cpu):
     cpu["rflags"] = 0xFFFF_FFFF_0000_8028
     assert cpu.run() is Exit.HLT
     assert cpu["rflags"] == 2
+
+
+# --- flags and the stack ---
+
+
+@pytest.mark.parametrize(
+    ("user", "before", "popped", "after"),
+    [
+        (False, 2, IF | 0x3000 | 2, IF | 0x3000 | 2),
+        (True, 2, IF | 0x3000 | 2, 2),
+        (True, IF | 2, 2, IF | 2),
+        (True, 0x3000 | 2, IF | 2, IF | 0x3000 | 2),  # IOPL 3: IF yes, IOPL no
+    ],
+)
+def test_popf_changes_if_by_iopl_and_iopl_at_cpl0(cpu, user, before, popped, after):
+    cpu.long_mode("popf; cpuid", user=user)
+    cpu["rflags"] = before
+    cpu.put(cpu.STACK, popped, 8)
+    assert cpu.run() is Exit.CPUID
+    assert cpu["rflags"] == after
+
+
+@pytest.mark.parametrize(("iopl", "allowed"), [(0, False), (0x3000, True)])
+def test_cli_and_sti_go_by_iopl(cpu, iopl, allowed):
+    cpu.long_mode("cli; sti; cpuid", user=True)
+    cpu["rflags"] = iopl | IF | 2
+    assert cpu.run() is (Exit.CPUID if allowed else Exit.HLT)
+    assert allowed or cpu.vector() == GP
+
+
+def test_pop_to_an_address_with_rsp_uses_rsp_after_the_pop(cpu):
+    cpu.long_mode("pop qword ptr [rsp+0x10]; cpuid")
+    cpu.put(cpu.STACK, 0x1122334455667788, 8)
+    assert cpu.run() is Exit.CPUID
+    assert cpu["rsp"] == cpu.STACK + 8
+    assert cpu.read(cpu.STACK + 0x18, 8) == 0x1122334455667788
+    assert cpu.read(cpu.STACK + 0x10, 8) == 0
