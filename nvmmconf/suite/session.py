@@ -45,9 +45,13 @@ REPORTED_RUNS = 20
 def new_run_folder(reports: Path) -> Path:
     """Make the folder of a new run and return it; ids sort by time."""
     now = datetime.datetime.now(datetime.UTC)
-    folder = reports / "runs" / f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
-    folder.mkdir(parents=True)
-    return folder
+    runs = reports / "runs"
+    runs.mkdir(parents=True, exist_ok=True)
+    while True:
+        folder = runs / f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            return folder
 
 
 def write_plan(folder: Path, plan: Sequence[Planned]) -> None:
