@@ -44,6 +44,7 @@ _GUEST = """\
 # area: hlt
 # modes: {modes}
 
+start:
 """
 
 

@@ -36,7 +36,7 @@ def case(name: str) -> str:
 
 def run(root: Path, names: tuple[str, ...], *options: str, among: int = 12) -> Finished:
     project = Project.make(root)
-    project.guest("only16", "start:\n    hlt\n", modes="real16")
+    project.guest("only16", "    hlt\n", modes="real16")
     project.cases(dying(*names, among=among))
     return project.pytest(PROFILE, *options)
 
