@@ -1188,3 +1188,52 @@ def test_pop_to_an_address_with_rsp_uses_rsp_after_the_pop(cpu):
     assert cpu["rsp"] == cpu.STACK + 8
     assert cpu.read(cpu.STACK + 0x18, 8) == 0x1122334455667788
     assert cpu.read(cpu.STACK + 0x10, 8) == 0
+
+
+# --- refusals ---
+
+
+def test_paging_with_lme_needs_pae_and_code_without_l(cpu):
+    for cr4, long, fits in ((0, 0, False), (0x20, 1, False), (0x20, 0, True)):
+        cpu.long_mode("nop")
+        cpu.set(cr0=0x11, cr4=cr4, efer=0x100)
+        cpu.segment("cs", 0x18, 0xB, 0, db=1 - long, long=long)
+        cpu["idtr.limit"] = 0  # a fault is a shutdown
+        cpu.write(0x8000, assemble("mov cr0,eax; hlt", 32))
+        cpu["rax"] = 0x80000011
+        assert cpu.run() is (Exit.HLT if fits else Exit.SHUTDOWN)
+        assert cpu["efer"] == (0x500 if fits else 0x100)
+
+
+def test_a_branch_out_of_the_segment_faults_at_the_branch(cpu):
+    cpu.long_mode("jmp rbx")
+    cpu["rbx"] = 1 << 47
+    assert cpu.run() is Exit.HLT
+    assert cpu.vector() == GP
+    assert cpu.frame(error=True)["rip"] == 0x8000
+
+
+def test_a_real_mode_branch_past_the_limit_faults_at_the_branch(cpu):
+    real(cpu, "nop; jmp bx")
+    cpu["cs.limit"] = 0x8FFF
+    cpu["rbx"] = 0x9000
+    assert real_vector(cpu) == GP
+    assert cpu.read(cpu["rsp"], 2) == 0x7C01
+
+
+def test_lma_is_not_written_by_wrmsr_and_lme_not_under_paging(cpu):
+    cpu.long_mode("wrmsr; rdmsr; cpuid")
+    cpu.set(rcx=0xC0000080, rax=0x101, rdx=0)  # LME and SCE, no LMA, no NXE
+    assert cpu.run() is Exit.CPUID
+    assert cpu["rax"] == 0x501
+    cpu.long_mode("wrmsr")
+    cpu.set(rcx=0xC0000080, rax=0x001, rdx=0)
+    assert cpu.run() is Exit.HLT
+    assert cpu.vector() == GP
+
+
+def test_the_smallest_dividend_by_minus_one_overflows(cpu):
+    cpu.long_mode("idiv rbx")
+    cpu.set(rdx=1 << 63, rax=0, rbx=(1 << 64) - 1)
+    assert cpu.run() is Exit.HLT
+    assert cpu.vector() == DE
