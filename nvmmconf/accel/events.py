@@ -66,6 +66,10 @@ def _pre_run(vcpu: AccelVcpu) -> None:
 def post_run(vcpu: AccelVcpu, taken: Exit) -> None:
     """Section 8: what every return tells (A-POST-1, A-POST-2)."""
     state = taken.state
+    if state.rflags == 0:
+        # Bit 1 of RFLAGS is always set: the guest was not entered, and all of
+        # it is zero without having become so (L-RUN-3).
+        return
     vcpu.registers.gpr[Gpr.RFLAGS] = state.rflags
     vcpu.int_shadow = state.int_shadow
     vcpu.int_window_exiting = state.int_window_exiting
