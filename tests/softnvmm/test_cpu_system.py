@@ -495,7 +495,6 @@ def test_page_faults_have_the_right_error_code_and_cr2(cpu, entry, user, source,
     ("table", "bits", "efer"),
     [
         ("PT", NX, 0x500),  # NX is reserved without EFER.NXE
-        ("PML4", 0x80, 0xD00),  # no 512 GiB pages
         ("PDPT", 1 << 50, 0xD00),
         ("PD", 1 << 48, 0xD00),
     ],
@@ -840,6 +839,15 @@ def test_protected_mode_checks_descriptors(cpu):
     cpu.put(cpu.GDT + 0x10, 0x00CF13000000FFFF, 8)
     assert cpu.run() is Exit.HLT
     assert cpu.vector() == SS
+
+
+def test_there_are_no_pages_of_512_gib(cpu):
+    cpu.long_mode("mov al,[rbx]; hlt")
+    cpu["rbx"] = 1 << 39
+    cpu.put(cpu.PML4 + 8, 0x87, 8)
+    assert cpu.run() is Exit.HLT
+    assert cpu.vector() == PF
+    assert cpu.frame(error=True)["error"] == P | RSVD
 
 
 def test_loading_a_segment_sets_its_accessed_bit(cpu):
