@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
@@ -17,6 +18,7 @@ from nvmmconf.abi import (
     LibraryError,
     SoftKind,
     bundled_path,
+    include_path,
     list_soft,
     open_library,
 )
@@ -53,7 +55,23 @@ def _report(arguments: argparse.Namespace) -> None:
         raise CliError(*(f"left out: {line}" for line in (*left_out, *pages.left_out)))
 
 
+def _build_flags(cflags: bool, libs: bool) -> str:
+    """Flags for a C compiler, quoted for a shell."""
+    flags: list[str] = []
+    if cflags:
+        flags.append(f"-I{include_path()}")
+    if libs:
+        folder = bundled_path().parent
+        flags += [f"-L{folder}", "-lnvmm", f"-Wl,-rpath,{folder}"]
+    return shlex.join(flags)
+
+
 def _softnvmm(arguments: argparse.Namespace) -> None:
+    if arguments.cflags or arguments.libs:
+        print(_build_flags(arguments.cflags, arguments.libs))
+        return
+    if arguments.kind is None:
+        arguments.usage("one of --list-..., --cflags, --libs is needed")
     library = open_library(LibraryChoice(str(bundled_path()), "the bundled one"))
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
@@ -88,7 +106,13 @@ def _parser() -> argparse.ArgumentParser:
         description="List what the bundled libnvmm in software offers. NVMM_SOFT_PROFILE"
         " chooses a profile, NVMM_SOFT_FAULT=name[,name] switches faults on.",
     )
-    kinds = command.add_mutually_exclusive_group(required=True)
+    command.add_argument(
+        "--cflags", action="store_true", help="compiler flags for a client, quoted for a shell"
+    )
+    command.add_argument(
+        "--libs", action="store_true", help="linker flags for a client, quoted for a shell"
+    )
+    kinds = command.add_mutually_exclusive_group()
     for kind in SoftKind:
         kinds.add_argument(
             f"--list-{kind.name.lower()}s",
@@ -97,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
             const=kind,
             help=f"list its {kind.name.lower()}s",
         )
-    command.set_defaults(act=_softnvmm)
+    command.set_defaults(act=_softnvmm, usage=command.error)
     return parser
 
 

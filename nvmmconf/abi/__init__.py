@@ -26,6 +26,7 @@ from nvmmconf.abi.library import (
     LibraryError,
     bundled_path,
     choose_library,
+    include_path,
     open_library,
 )
 from nvmmconf.abi.soft import SoftEntry, SoftKind, list_soft, soft_problem
@@ -50,6 +51,7 @@ __all__ = [
     "bundled_path",
     "choose_library",
     "ffi",
+    "include_path",
     "lib",
     "list_soft",
     "open_library",

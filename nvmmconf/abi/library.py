@@ -59,6 +59,11 @@ def bundled_path() -> Path:
     return Path(_libnvmm.__file__).parent.parent / "softnvmm" / "libnvmm.so"
 
 
+def include_path() -> Path:
+    """Path of the folder with the bundled library's <nvmm.h>."""
+    return Path(__file__).parents[1] / "softnvmm" / "include"
+
+
 def _open_table(path: str) -> tuple[Any, str]:
     why = ffi.new("char[]", 512)
     table = lib.libnvmm_open(os.fsencode(path), why, len(why))

@@ -32,9 +32,29 @@ extern "C" {
 #endif
 #define NVMM_KERN_VERSION	NVMM_USER_VERSION
 
-/* NetBSD's <sys/cdefs.h> and <sys/errno.h> give these to every client. */
+/*
+ * What NetBSD's <sys/cdefs.h> and <errno.h> give to every client and Linux's
+ * do not.  A mask names a field; the SHIFT macros move values in and out of it.
+ */
 #ifndef __BIT
-#define __BIT(n)	(UINT64_C(1) << (n))
+#define __BIT(n)		\
+	((n) >= 64 ? UINT64_C(0) : UINT64_C(1) << ((n) & 63))
+#endif
+#ifndef __BITS			/* bits m to n, both included, in any order */
+#define __BITS(m, n)		\
+	((__BIT(((m) > (n) ? (m) : (n)) + 1) - 1) ^ \
+	    (__BIT((m) > (n) ? (n) : (m)) - 1))
+#endif
+#ifndef __LOWEST_SET_BIT
+#define __LOWEST_SET_BIT(mask)	((mask) & (~(mask) + 1))
+#endif
+#ifndef __SHIFTOUT
+#define __SHIFTOUT(x, mask)	(((x) & (mask)) / __LOWEST_SET_BIT(mask))
+#define __SHIFTIN(x, mask)	((x) * __LOWEST_SET_BIT(mask))
+#define __SHIFTOUT_MASK(mask)	__SHIFTOUT((mask), (mask))
+#endif
+#ifndef __arraycount
+#define __arraycount(a)		(sizeof(a) / sizeof((a)[0]))
 #endif
 #ifndef EPROGMISMATCH
 #define EPROGMISMATCH	75	/* NetBSD's number; Linux has no such errno */
@@ -163,38 +183,67 @@ struct nvmm_capability {
 
 /* ---- vCPU state ------------------------------------------------------ */
 
-enum {
-	NVMM_X64_SEG_ES, NVMM_X64_SEG_CS, NVMM_X64_SEG_SS, NVMM_X64_SEG_DS,
-	NVMM_X64_SEG_FS, NVMM_X64_SEG_GS, NVMM_X64_SEG_GDT, NVMM_X64_SEG_IDT,
-	NVMM_X64_SEG_LDT, NVMM_X64_SEG_TR, NVMM_X64_NSEG
-};
+/* Macros, as on NetBSD: a client may ask with #ifdef. */
+#define NVMM_X64_SEG_ES			0
+#define NVMM_X64_SEG_CS			1
+#define NVMM_X64_SEG_SS			2
+#define NVMM_X64_SEG_DS			3
+#define NVMM_X64_SEG_FS			4
+#define NVMM_X64_SEG_GS			5
+#define NVMM_X64_SEG_GDT		6
+#define NVMM_X64_SEG_IDT		7
+#define NVMM_X64_SEG_LDT		8
+#define NVMM_X64_SEG_TR			9
+#define NVMM_X64_NSEG			10
 
-enum {
-	NVMM_X64_GPR_RAX, NVMM_X64_GPR_RCX, NVMM_X64_GPR_RDX,
-	NVMM_X64_GPR_RBX, NVMM_X64_GPR_RSP, NVMM_X64_GPR_RBP,
-	NVMM_X64_GPR_RSI, NVMM_X64_GPR_RDI, NVMM_X64_GPR_R8, NVMM_X64_GPR_R9,
-	NVMM_X64_GPR_R10, NVMM_X64_GPR_R11, NVMM_X64_GPR_R12,
-	NVMM_X64_GPR_R13, NVMM_X64_GPR_R14, NVMM_X64_GPR_R15,
-	NVMM_X64_GPR_RIP, NVMM_X64_GPR_RFLAGS, NVMM_X64_NGPR
-};
+#define NVMM_X64_GPR_RAX		0
+#define NVMM_X64_GPR_RCX		1
+#define NVMM_X64_GPR_RDX		2
+#define NVMM_X64_GPR_RBX		3
+#define NVMM_X64_GPR_RSP		4
+#define NVMM_X64_GPR_RBP		5
+#define NVMM_X64_GPR_RSI		6
+#define NVMM_X64_GPR_RDI		7
+#define NVMM_X64_GPR_R8			8
+#define NVMM_X64_GPR_R9			9
+#define NVMM_X64_GPR_R10		10
+#define NVMM_X64_GPR_R11		11
+#define NVMM_X64_GPR_R12		12
+#define NVMM_X64_GPR_R13		13
+#define NVMM_X64_GPR_R14		14
+#define NVMM_X64_GPR_R15		15
+#define NVMM_X64_GPR_RIP		16
+#define NVMM_X64_GPR_RFLAGS		17
+#define NVMM_X64_NGPR			18
 
-enum {
-	NVMM_X64_CR_CR0, NVMM_X64_CR_CR2, NVMM_X64_CR_CR3, NVMM_X64_CR_CR4,
-	NVMM_X64_CR_CR8, NVMM_X64_CR_XCR0, NVMM_X64_NCR
-};
+#define NVMM_X64_CR_CR0			0
+#define NVMM_X64_CR_CR2			1
+#define NVMM_X64_CR_CR3			2
+#define NVMM_X64_CR_CR4			3
+#define NVMM_X64_CR_CR8			4
+#define NVMM_X64_CR_XCR0		5
+#define NVMM_X64_NCR			6
 
-enum {
-	NVMM_X64_DR_DR0, NVMM_X64_DR_DR1, NVMM_X64_DR_DR2, NVMM_X64_DR_DR3,
-	NVMM_X64_DR_DR6, NVMM_X64_DR_DR7, NVMM_X64_NDR
-};
+#define NVMM_X64_DR_DR0			0
+#define NVMM_X64_DR_DR1			1
+#define NVMM_X64_DR_DR2			2
+#define NVMM_X64_DR_DR3			3
+#define NVMM_X64_DR_DR6			4
+#define NVMM_X64_DR_DR7			5
+#define NVMM_X64_NDR			6
 
-enum {
-	NVMM_X64_MSR_EFER, NVMM_X64_MSR_STAR, NVMM_X64_MSR_LSTAR,
-	NVMM_X64_MSR_CSTAR, NVMM_X64_MSR_SFMASK, NVMM_X64_MSR_KERNELGSBASE,
-	NVMM_X64_MSR_SYSENTER_CS, NVMM_X64_MSR_SYSENTER_ESP,
-	NVMM_X64_MSR_SYSENTER_EIP, NVMM_X64_MSR_PAT, NVMM_X64_MSR_TSC,
-	NVMM_X64_NMSR
-};
+#define NVMM_X64_MSR_EFER		0
+#define NVMM_X64_MSR_STAR		1
+#define NVMM_X64_MSR_LSTAR		2
+#define NVMM_X64_MSR_CSTAR		3
+#define NVMM_X64_MSR_SFMASK		4
+#define NVMM_X64_MSR_KERNELGSBASE	5
+#define NVMM_X64_MSR_SYSENTER_CS	6
+#define NVMM_X64_MSR_SYSENTER_ESP	7
+#define NVMM_X64_MSR_SYSENTER_EIP	8
+#define NVMM_X64_MSR_PAT		9
+#define NVMM_X64_MSR_TSC		10
+#define NVMM_X64_NMSR			11
 
 #define NVMM_X64_STATE_SEGS	0x01
 #define NVMM_X64_STATE_GPRS	0x02
