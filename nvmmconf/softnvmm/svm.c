@@ -72,6 +72,9 @@ svm_exit(struct soft_vcpu *v, const struct cpu_exit *ce,
 		return true;
 	case CPU_EXIT_CR8_WRITE:		/* never asked for: K-TPR-3 */
 	case CPU_EXIT_NMI_WINDOW:
+	case CPU_EXIT_CR_WRITE:
+	case CPU_EXIT_TASK_SWITCH:
+	case CPU_EXIT_UD:
 	case CPU_EXIT_BUDGET:
 	case CPU_EXIT_KICKED:
 		break;

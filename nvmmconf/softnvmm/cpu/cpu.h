@@ -54,6 +54,17 @@ struct cpu_seg {
 #define CPU_INTERCEPT_IRET		0x0002u	/* before IRET executes */
 #define CPU_INTERCEPT_NMI_WINDOW	0x0004u	/* NMIs not blocked, before the next instruction */
 #define CPU_INTERCEPT_CR8_WRITE		0x0008u	/* MOV to CR8, carried out, then reported */
+#define CPU_INTERCEPT_CR_WRITE		0x0010u	/* MOV to CR0 and CR4, not carried out */
+#define CPU_INTERCEPT_EFER_WRITE	0x0020u	/* WRMSR EFER, as WRMSR */
+#define CPU_INTERCEPT_PAT_WRITE		0x0040u	/* WRMSR PAT, as WRMSR */
+#define CPU_INTERCEPT_TASK_SWITCH	0x0080u	/* by a task gate or TSS, not carried out */
+/* Instructions that CPUID does not show, reported as UD where the processor
+ * would look at them further; without the intercept they are #UD. */
+#define CPU_INTERCEPT_SVM		0x0100u	/* VMMCALL, VMRUN ..., RDTSCP */
+#define CPU_INTERCEPT_VMX		0x0200u	/* VMCALL, VMLAUNCH ... */
+#define CPU_INTERCEPT_RDPMC		0x0400u
+/* No intercept: the hypervisor keeps CR8 and takes any value for it. */
+#define CPU_CR8_WIDE			0x8000u
 
 enum cpu_exit_reason {
 	CPU_EXIT_BUDGET,	/* the instruction budget is used up */
@@ -73,7 +84,10 @@ enum cpu_exit_reason {
 	CPU_EXIT_INT_WINDOW,
 	CPU_EXIT_NMI_WINDOW,
 	CPU_EXIT_IRET,
-	CPU_EXIT_BAD_STATE	/* the state loaded cannot be entered */
+	CPU_EXIT_BAD_STATE,	/* the state loaded cannot be entered */
+	CPU_EXIT_CR_WRITE,	/* .cr := .value */
+	CPU_EXIT_TASK_SWITCH,
+	CPU_EXIT_UD
 };
 
 struct cpu_exit {
@@ -88,6 +102,10 @@ struct cpu_exit {
 		uint8_t vector;
 		bool has_error;
 		uint32_t error;
+		/* SOFT: of the instruction that RIP is on; the address
+		 * behind it is the return address. */
+		uint8_t length;
+		bool int_n;	/* SOFT: the gate's DPL counts */
 	} interrupted;
 	struct {
 		bool in, str, rep;
@@ -103,6 +121,8 @@ struct cpu_exit {
 		uint8_t inst_bytes[15];
 	} memory;
 	uint32_t msr;			/* RDMSR, WRMSR: ECX */
+	unsigned cr;			/* CR_WRITE */
+	uint64_t value;
 };
 
 /* What the processor needs from the machine around it. */
@@ -179,6 +199,9 @@ void cpu_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
  * no such MSR here, or (write) the value is refused, where hardware has #GP. */
 bool cpu_rdmsr(struct cpu *, uint32_t msr, uint64_t *value);
 bool cpu_wrmsr(struct cpu *, uint32_t msr, uint64_t value);
+
+/* The same for MOV to CR0 and CR4. */
+bool cpu_write_cr(struct cpu *, unsigned cr, uint64_t value);
 
 /* Current privilege level: SS.DPL. */
 static inline unsigned

@@ -142,7 +142,7 @@ read_gate(struct exec *x, struct gate *g)
 	if (!(low >> 47 & 1))
 		fault(x, EXC_NP, idt_error(x));
 	if (!long_mode(cpu) && g->type == GATE_TASK)
-		unimplemented(x);
+		task_switch(x);
 }
 
 /* The handler's code segment; returns the CPL it will run at (SDM 3A 6.12.1). */
@@ -297,7 +297,8 @@ static void
 software_interrupt(struct exec *x, unsigned vector)
 {
 	x->delivering = (struct cpu_event){
-		.type = CPU_EVENT_SOFT, .vector = (uint8_t)vector
+		.type = CPU_EVENT_SOFT, .vector = (uint8_t)vector,
+		.length = x->in.len, .int_n = true
 	};
 	x->delivering_insn = x->delivering_int_n = true;
 	deliver(x);
@@ -327,7 +328,9 @@ op_into(struct exec *x)
 void
 op_icebp(struct exec *x)
 {
-	x->delivering = (struct cpu_event){ .type = CPU_EVENT_SOFT, .vector = EXC_DB };
+	x->delivering = (struct cpu_event){
+		.type = CPU_EVENT_SOFT, .vector = EXC_DB, .length = x->in.len
+	};
 	x->delivering_insn = true;
 	deliver(x);
 	x->no_trap = true;
@@ -462,7 +465,7 @@ op_iret(struct exec *x)
 	if (cpu->rflags & FLAG_NT) {
 		if (long_mode(cpu))
 			gp0(x);
-		unimplemented(x);	/* back to the previous task */
+		task_switch(x);		/* back to the previous task */
 	}
 	iret_protected(x);
 }

@@ -7,6 +7,7 @@
 #include "internal.h"
 
 #define CR4_OSXSAVE	0x00040000u
+#define CR4_PCE		0x00000100u
 
 void
 op_hlt(struct exec *x)
@@ -53,6 +54,69 @@ void
 op_mwait(struct exec *x)
 {
 	monitor_or_mwait(x, CPU_EXIT_MWAIT);
+}
+
+/* --- what CPUID does not show: #UD, by the hypervisor if it asks --- */
+
+static void
+forbidden(struct exec *x, uint32_t intercept)
+{
+	if (x->cpu->intercepts & intercept)
+		leave(x, CPU_EXIT_UD);
+	ud(x);
+}
+
+void
+op_vmmcall(struct exec *x)
+{
+	forbidden(x, CPU_INTERCEPT_SVM);
+}
+
+void
+op_rdtscp(struct exec *x)
+{
+	forbidden(x, CPU_INTERCEPT_SVM);
+}
+
+void
+op_vmcall(struct exec *x)
+{
+	forbidden(x, CPU_INTERCEPT_VMX);
+}
+
+/* VMRUN ...: intercepts come after the checks of mode and CPL (APM 2, 15.9). */
+void
+op_svm(struct exec *x)
+{
+	if (protected_mode(x->cpu) && (x->cpu->intercepts & CPU_INTERCEPT_SVM) &&
+	    cpu_cpl(x->cpu) != 0)
+		gp0(x);
+	forbidden(x, protected_mode(x->cpu) ? CPU_INTERCEPT_SVM : 0);
+}
+
+/* VMLAUNCH ...: exit ahead of the check of CPL (SDM 3C 25.1.2). */
+void
+op_vmx(struct exec *x)
+{
+	forbidden(x, protected_mode(x->cpu) ? CPU_INTERCEPT_VMX : 0);
+}
+
+void
+op_rdpmc(struct exec *x)
+{
+	if (protected_mode(x->cpu) && cpu_cpl(x->cpu) != 0 &&
+	    !(x->cpu->cr4 & CR4_PCE))
+		gp0(x);
+	forbidden(x, CPU_INTERCEPT_RDPMC);
+}
+
+/* Hardware task switches are not here yet; a hypervisor may not want them. */
+_Noreturn void
+task_switch(struct exec *x)
+{
+	if (x->cpu->intercepts & CPU_INTERCEPT_TASK_SWITCH)
+		leave(x, CPU_EXIT_TASK_SWITCH);
+	unimplemented(x);
 }
 
 /* --- I/O --- */

@@ -234,6 +234,9 @@ void debug_instruction(struct exec *);
 void debug_data(struct exec *, uint64_t linear, unsigned len, bool write);
 _Noreturn void debug_exception(struct exec *, uint64_t cause);
 
+/* --- intercept.c --- */
+_Noreturn void task_switch(struct exec *);
+
 /* --- msr.c --- */
 bool pat_allowed(uint64_t);
 
@@ -284,6 +287,7 @@ bool next_event(struct exec *);
 	X(rdmsr) X(wrmsr)						\
 	/* intercept.c */						\
 	X(hlt) X(cpuid) X(xsetbv) X(invd) X(monitor) X(mwait)		\
+	X(vmmcall) X(svm) X(vmcall) X(vmx) X(rdpmc) X(rdtscp)		\
 	X(in) X(out) X(ins) X(outs)
 
 #define X(name)	handler op_##name;

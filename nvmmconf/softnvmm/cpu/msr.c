@@ -127,7 +127,9 @@ op_wrmsr(struct exec *x)
 	uint64_t value = cpu->gpr[CPU_RDX] << 32 | (uint32_t)cpu->gpr[CPU_RAX];
 
 	x->exit->msr = (uint32_t)cpu->gpr[CPU_RCX];
-	if (storage(cpu, x->exit->msr) == NULL)
+	if (storage(cpu, x->exit->msr) == NULL ||
+	    (x->exit->msr == MSR_EFER && (cpu->intercepts & CPU_INTERCEPT_EFER_WRITE)) ||
+	    (x->exit->msr == MSR_PAT && (cpu->intercepts & CPU_INTERCEPT_PAT_WRITE)))
 		leave(x, CPU_EXIT_WRMSR);
 	if (!cpu_wrmsr(cpu, x->exit->msr, value))
 		gp0(x);

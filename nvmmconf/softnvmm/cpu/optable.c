@@ -73,15 +73,23 @@ static const struct opcode group7_rm1[8] = {
 static const struct opcode group7_rm2[8] = { GAP(XGETBV), R0(xsetbv, 0) };
 
 static const struct opcode group7_rm7[8] = {
-	R0(swapgs, OP_O64 | CPL0), { .execute = NULL /* RDTSCP: not in CPUID */ }
+	R0(swapgs, OP_O64 | CPL0), R0(rdtscp, 0)
+};
+
+/* VMCALL, VMLAUNCH, VMRESUME, VMXOFF; VMRUN to INVLPGA. */
+static const struct opcode group7_rm0[8] = {
+	{ .execute = NULL }, R0(vmcall, 0), R0(vmx, 0), R0(vmx, 0), R0(vmx, 0)
+};
+static const struct opcode group7_rm3[8] = {
+	R0(svm, 0), R0(vmmcall, 0), R0(svm, 0), R0(svm, 0),
+	R0(svm, 0), R0(svm, 0), R0(svm, 0), R0(svm, 0)
 };
 
 static const struct opcode group7_mod1[2] = { R1(sidt, 0, M), SUB(BY_RM, group7_rm1) };
 static const struct opcode group7_mod2[2] = { R1(lgdt, CPL0, M), SUB(BY_RM, group7_rm2) };
 static const struct opcode group7_mod7[2] = { R1(invlpg, CPL0, M), SUB(BY_RM, group7_rm7) };
-/* With a register: VMCALL and its like, SVM instructions; not here. */
-static const struct opcode group7_mod0[2] = { R1(sgdt, 0, M), { .execute = NULL } };
-static const struct opcode group7_mod3[2] = { R1(lidt, CPL0, M), { .execute = NULL } };
+static const struct opcode group7_mod0[2] = { R1(sgdt, 0, M), SUB(BY_RM, group7_rm0) };
+static const struct opcode group7_mod3[2] = { R1(lidt, CPL0, M), SUB(BY_RM, group7_rm3) };
 
 static const struct opcode group7[8] = {
 	SUB(BY_MOD, group7_mod0), SUB(BY_MOD, group7_mod1),
@@ -258,10 +266,11 @@ const struct opcode opcode_map_0f[256] = {
 	[0x22] = R2(mov_to_cr, CPL0, Ry, NO), [0x23] = R2(mov_to_dr, CPL0, Ry, NO),
 	EIGHT(0x28, GAP(SSE)),
 	[0x30] = R0(wrmsr, CPL0), [0x31] = R0(rdtsc, 0),
-	[0x32] = R0(rdmsr, CPL0), [0x33] = GAP(RDPMC),
+	[0x32] = R0(rdmsr, CPL0), [0x33] = R0(rdpmc, 0),
 	[0x34] = R0(sysenter, 0), [0x35] = R0(sysexit, CPL0),
 	SIXTEEN(0x40, R2(cmovcc, 0, Gv, Ev)),
 	SIXTEEN(0x50, GAP(SSE)), SIXTEEN(0x60, GAP(SSE)),
+	[0x78] = R0(vmx, OP_MODRM), [0x79] = R0(vmx, OP_MODRM) /* VMREAD, VMWRITE */,
 	[0x70] = GAP(SSE), [0x71] = GAP(SSE), [0x72] = GAP(SSE), [0x73] = GAP(SSE),
 	[0x74] = GAP(SSE), [0x75] = GAP(SSE), [0x76] = GAP(SSE), [0x77] = GAP(EMMS),
 	[0x7C] = GAP(SSE), [0x7D] = GAP(SSE), [0x7E] = GAP(SSE), [0x7F] = GAP(SSE),

@@ -176,7 +176,11 @@ interpret(struct exec *x)
 		x->in.op = NULL;
 		x->next_rip = cpu->rip;
 		x->delivering = cpu->inject;
-		x->delivering_insn = false;
+		/* An INT n whose delivery was cut short goes on. */
+		x->delivering_insn = cpu->inject.type == CPU_EVENT_SOFT;
+		x->delivering_int_n = x->delivering_insn && cpu->inject.int_n;
+		if (x->delivering_insn)
+			cpu->rip += cpu->inject.length;
 		cpu->inject.type = CPU_EVENT_NONE;
 		deliver(x);
 		break;
@@ -211,7 +215,10 @@ enterable(const struct cpu *cpu)
 {
 	bool paging_long = (cpu->efer & EFER_LME) && (cpu->cr0 & CR0_PG);
 
-	if (cpu->cr0 >> 32 != 0 || (!(cpu->cr0 & CR0_CD) && (cpu->cr0 & CR0_NW)))
+	if (cpu->cr0 >> 32 != 0)
+		return false;
+	if (!(cpu->cr0 & CR0_CD) && (cpu->cr0 & CR0_NW) &&
+	    !(cpu->intercepts & CPU_INTERCEPT_CR_WRITE))
 		return false;
 	if (cpu->cr4 & ~(uint64_t)CR4_VALID)
 		return false;

@@ -238,8 +238,12 @@ code_descriptor(struct exec *x, uint16_t sel, bool rpl_is_cpl, struct descriptor
 		gp0(x);
 	read_descriptor(x, sel, EXC_GP, d);
 	if (!d->seg.s) {
+		/* A TSS or task gate, which 64-bit mode has not. */
+		if (!rpl_is_cpl && !long_mode(cpu) &&
+		    ((d->seg.type & 7) == 1 || d->seg.type == 5) && d->seg.p)
+			task_switch(x);
 		if (!rpl_is_cpl)
-			unimplemented(x);	/* call gate, task gate, TSS */
+			unimplemented(x);	/* call gate */
 		fault(x, EXC_GP, sel & 0xFFFC);
 	}
 	if (!(d->seg.type & DESC_CODE))

@@ -11,39 +11,61 @@
 
 /* --- control registers --- */
 
-/* SDM 3A 2.5 and 9.8.5, APM 2 14.6: what a new CR0 may be. */
-static void
-write_cr0(struct exec *x, uint64_t value)
+/*
+ * SDM 3A 2.5 and 9.8.5, APM 2 14.6: what a new CR0 may be.  NW without CD is a
+ * matter of the cache, hence of a hypervisor that asks for these writes.
+ */
+static bool
+write_cr0(struct cpu *cpu, uint64_t value)
 {
-	struct cpu *cpu = x->cpu;
 	bool pg = (value & CR0_PG) != 0;
 
-	if (value >> 32 != 0 || (pg && !(value & CR0_PE)) ||
-	    ((value & CR0_NW) && !(value & CR0_CD)))
-		gp0(x);
+	if (value >> 32 != 0 || (pg && !(value & CR0_PE)))
+		return false;
+	if ((value & CR0_NW) && !(value & CR0_CD) &&
+	    !(cpu->intercepts & CPU_INTERCEPT_CR_WRITE))
+		return false;
 	if (pg && !(cpu->cr0 & CR0_PG) && (cpu->efer & EFER_LME)) {
 		if (!(cpu->cr4 & CR4_PAE) || cpu->seg[CPU_CS].l)
-			gp0(x);
+			return false;
 		cpu->efer |= EFER_LMA;
 	}
 	if (!pg && (cpu->cr0 & CR0_PG)) {
 		if (mode64(cpu))
-			gp0(x);
+			return false;
 		cpu->efer &= ~(uint64_t)EFER_LMA;
 	}
 	cpu->cr0 = (value & CR0_DEFINED) | CR0_ET;
+	return true;
+}
+
+static bool
+write_cr4(struct cpu *cpu, uint64_t value)
+{
+	if (value & ~(uint64_t)CR4_VALID)
+		return false;
+	if (long_mode(cpu) && !(value & CR4_PAE))
+		return false;
+	cpu->cr4 = value;
+	return true;
+}
+
+bool
+cpu_write_cr(struct cpu *cpu, unsigned cr, uint64_t value)
+{
+	return cr == 0 ? write_cr0(cpu, value) : write_cr4(cpu, value);
 }
 
 static void
-write_cr4(struct exec *x, uint64_t value)
+guest_writes_cr(struct exec *x, unsigned cr, uint64_t value)
 {
-	struct cpu *cpu = x->cpu;
-
-	if (value & ~(uint64_t)CR4_VALID)
+	if (x->cpu->intercepts & CPU_INTERCEPT_CR_WRITE) {
+		x->exit->cr = cr;
+		x->exit->value = value;
+		leave(x, CPU_EXIT_CR_WRITE);
+	}
+	if (!cpu_write_cr(x->cpu, cr, value))
 		gp0(x);
-	if (long_mode(cpu) && !(value & CR4_PAE))
-		gp0(x);
-	cpu->cr4 = value;
 }
 
 void
@@ -68,8 +90,8 @@ op_mov_to_cr(struct exec *x)
 	uint64_t value = get(x, 0);
 
 	switch (x->in.reg) {
-	case 0:
-		write_cr0(x, value);
+	case 0: case 4:
+		guest_writes_cr(x, x->in.reg, value);
 		break;
 	case 2:
 		cpu->cr2 = value;
@@ -79,11 +101,8 @@ op_mov_to_cr(struct exec *x)
 			gp0(x);
 		cpu->cr3 = value;
 		break;
-	case 4:
-		write_cr4(x, value);
-		break;
 	case 8:
-		if (value > 0xF)
+		if (value > 0xF && !(cpu->intercepts & CPU_CR8_WIDE))
 			gp0(x);
 		cpu->cr8 = value;
 		if (cpu->intercepts & CPU_INTERCEPT_CR8_WRITE)
