@@ -116,6 +116,36 @@ def test_second(vm: VirtualMachine) -> None:
     }
 
 
+def test_crash_after_the_end_was_written(project: Project) -> None:
+    """Only the controller knows of it: the worker's own record says pass."""
+    project.cases("""
+@requirement("K-HLT-1")
+def test_first(vm: VirtualMachine) -> None:
+    vm.boot("hlt")
+
+@requirement("K-HLT-1")
+def test_second(vm: VirtualMachine) -> None:
+    vm.boot("hlt")
+""")
+    (project.root / "conftest.py").write_text("""
+import os, signal
+
+def pytest_runtest_logreport(report):
+    if "PYTEST_XDIST_WORKER" in os.environ and report.when == "teardown":
+        if "test_first" in report.nodeid:
+            os.kill(os.getpid(), signal.SIGKILL)
+""")
+    finished = project.pytest(PROFILE, "-n2", "-k", "real16")
+    assert finished.status == 1
+    assert finished.verdicts == {
+        "it/first[real16]@v1-svm": Verdict.CRASH,
+        "it/second[real16]@v1-svm": Verdict.PASS,
+    }
+    ended = finished.result("it/first").ended
+    assert ended.message.startswith(f"worker {ended.worker} died in this case: ")
+    assert ended.runs
+
+
 @pytest.mark.parametrize("option", ["-pno:xdist", "-n0"])
 def test_without_workers_the_report_is_made_afterwards(tmp_path: Path, option: str) -> None:
     root = tmp_path / "a project"

@@ -266,3 +266,23 @@ def test_only_a_fail_has_comparisons(finished: Finished) -> None:
     for one in finished.run.results:
         if one.ended.comparisons:
             assert one.ended.verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ('pytest.xfail("it always did")', 1),
+        ('pytest.skip("no such capability")', 0),
+    ],
+)
+def test_exit_status_is_that_of_the_verdicts(project: Project, body: str, status: int) -> None:
+    """Also where pytest itself is content."""
+    project.cases(f"""
+@requirement("K-HLT-1")
+def test_one(vm: VirtualMachine) -> None:
+    vm.boot("hlt")
+    {body}
+""")
+    finished = project.pytest("--nvmm-profile=v1-svm")
+    assert finished.status == status
+    assert Verdict.PASS not in finished.verdicts.values()

@@ -120,7 +120,7 @@ def test_watchdog_is_gone_after_a_run(machine: VirtualMachine) -> None:
         assert one.finished.is_set()
 
 
-def test_interrupts_off_or_on_a_hang_is_a_hang(written: Written) -> None:
+def test_hang_full_of_exits_is_a_hang(written: Written) -> None:
     """Time is what counts, not what the guest does with it."""
     machine = written("again:\n    out 0xE9, al\n    jmp again\n")
     with pytest.raises(GuestHangError):
