@@ -213,6 +213,7 @@ def _claim(harness: Harness, definition: pytest.Item) -> None:
         raise ValueError(f"its case id is that of {other}, too: {stem}; rename one of them")
 
 
+@pytest.hookimpl(tryfirst=True)  # the plan is there before xdist tells the controller
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Note what is planned; this begins the run where there is a case at all."""
     config = session.config

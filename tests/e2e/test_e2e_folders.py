@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import re
 from pathlib import Path
 
@@ -103,3 +104,29 @@ def test_two_runs_of_one_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert first != second
     assert first.is_dir()
     assert second.is_dir()
+
+
+def test_plan_is_there_before_the_controller_looks(project: Project) -> None:
+    """Workers that are held up at the end of collection, as on a busy machine, lose no run."""
+    project.cases(CASE)
+    for worker in ("gw0", "gw1"):
+        os.mkfifo(project.root / f"seen by {worker}")
+    (project.root / "conftest.py").write_text("""
+import os
+from pathlib import Path
+import pytest
+
+HERE = Path(__file__).parent
+
+def pytest_collection_finish(session):
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker:
+        (HERE / f"seen by {worker}").read_bytes()
+
+@pytest.hookimpl(trylast=True)
+def pytest_xdist_node_collection_finished(node):
+    (HERE / f"seen by {node.gateway.id}").write_bytes(b".")
+""")
+    finished = project.pytest("-n2", "--nvmm-profile=v1-svm")
+    assert finished.status == 0
+    assert set(finished.verdicts) == {"it/halts[real16]@v1-svm", "it/halts[long64]@v1-svm"}
