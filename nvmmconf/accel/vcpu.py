@@ -156,7 +156,8 @@ class AccelVcpu:
 
     def request(self, request: Request) -> None:
         """Make `request` pending and get the vCPU's attention; from any thread."""
-        self.requests |= request
+        with self.accelerator.lock:  # the vCPU's own thread clears bits meanwhile
+            self.requests |= request
         self.kick()
 
     def kick(self) -> None:
