@@ -117,10 +117,14 @@ class Accelerator:
         """
         while True:
             with self.lock:
-                why = exec_vcpu(self, vcpu)
+                # Looked at before the guest runs, too: a request made while
+                # this vCPU did not exist has kicked nobody.
                 outcome = self.control.outcome
-                if outcome is None and why is LoopExit.HALTED:
-                    outcome = Outcome(Stop.HALTED)
+                if outcome is None:
+                    why = exec_vcpu(self, vcpu)
+                    outcome = self.control.outcome
+                    if outcome is None and why is LoopExit.HALTED:
+                        outcome = Outcome(Stop.HALTED)
                 if outcome is not None:
                     vcpu.synchronize()
                     return outcome
