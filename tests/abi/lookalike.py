@@ -99,3 +99,8 @@ class LookAlike:
         for name, value in (("version", -1), ("state_size", -1), ("tpr", 0), ("exits", 0)):
             self.set_int(name, value)
         ctypes.c_void_p.in_dll(self._inside, "lookalike_at_run").value = None
+
+    def at_run(self, function: object) -> None:
+        """Have every run begin with a ctypes function; the caller keeps it alive."""
+        pointer = ctypes.cast(function, ctypes.c_void_p)  # type: ignore[arg-type]
+        ctypes.c_void_p.in_dll(self._inside, "lookalike_at_run").value = pointer.value

@@ -244,10 +244,7 @@ def test_a_post_a_stop_before_the_first_entry_keeps_the_tpr(rig: MakeRig, apic: 
     """The same on the bundled library itself; on version 1 nothing is run at all."""
     one = rig("f4", apic=apic)
     apic.tpr = 5
-    one.control.request_exit(0)
     one.vcpu.exit_request = True
-    assert one.run().reason is Stop.EXITED
-    assert apic.tpr == 5
-    assert one.accelerator.resume(one.vcpu).reason is Stop.HALTED
+    assert one.run().reason is Stop.HALTED
     assert (apic.tpr, one.vcpu.tpr) == (5, 5)
     assert one.vcpu.vcpu.state.crs[Cr.CR8] == 5
