@@ -17,8 +17,15 @@ from nvmmconf.results import CaseResult, Run, Verdict, load_run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-BACKSTOP = 300.0
+BACKSTOP = 120.0
 """Seconds after which a process counts as stuck; nothing comes near it."""
+
+# A shell's background jobs, and all below them, ignore SIGINT.
+_INTERRUPTIBLE = """\
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 _CONFIGURATION = """\
 [pytest]
@@ -165,7 +172,7 @@ class Project:
         # For writing, too: so that neither side waits for the other to open it.
         fifo = os.open(self.root / "ready", os.O_RDWR)
         with subprocess.Popen(
-            pytest_words(arguments),
+            [sys.executable, "-c", _INTERRUPTIBLE, *pytest_words(arguments)],
             cwd=self.root,
             env=environment(),
             stdin=subprocess.DEVNULL,
