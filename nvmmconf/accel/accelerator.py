@@ -68,7 +68,7 @@ class Accelerator:
                 undo.callback(kick.install())
             except kick.KickError as error:
                 raise AcceleratorError(str(error), errno.EPERM) from error
-            self.memory_map = MemoryMap(self.machine)
+            self.memory_map = MemoryMap(self.machine, self.capability.max_ram)
             memory.add_listener(self.memory_map)
             control.subscribe(self._kick_all)
             self._resources = undo.pop_all()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable
 
@@ -35,8 +36,10 @@ class MemoryMap:
     request marked, whole (A-MEM-8).
     """
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, max_ram: int) -> None:
         self._machine = machine
+        self._max_ram = max_ram
+        self._declared: list[RamBlock] = []
         self.dirty: list[Region] = []
         self.failures: list[str] = []
 
@@ -44,6 +47,7 @@ class MemoryMap:
         """A-MEM-1: declare the block's host memory, over its maximum size."""
         try:
             self._machine.hva_map(block.pages, block.max_size)
+            self._declared.append(block)
         except NvmmError as error:
             self._report(f"RAM block at {block.pages.hva:#x}, size {block.max_size:#x}: {error}")
 
@@ -52,9 +56,17 @@ class MemoryMap:
         prot = Prot.READ | Prot.EXEC
         if region.kind is RegionKind.RAM:
             prot |= Prot.WRITE
-        self._change(
-            region, "map", lambda hva, gpa, size: self._machine.gpa_map(hva, gpa, size, prot)
-        )
+
+        def gpa_map(hva: int, gpa: int, size: int) -> None:
+            # libnvmm ends the process where the kernel refuses (L-GPA-4).
+            refusal = self._refusal(region, hva, gpa, size)
+            if refusal:
+                raise NvmmError(
+                    "nvmm_gpa_map", errno.EINVAL, f"not called, since {refusal}", hva=hva, gpa=gpa
+                )
+            self._machine.gpa_map(hva, gpa, size, prot)
+
+        self._change(region, "map", gpa_map)
 
     def region_removed(self, region: Region) -> None:
         """A-MEM-3: unmap the same range."""
@@ -64,6 +76,19 @@ class MemoryMap:
         """A-MEM-8: NVMM keeps no dirty log, so all of it counts as written."""
         if region.kind is RegionKind.RAM:
             self.dirty.append(region)
+
+    def _refusal(self, region: Region, hva: int, gpa: int, size: int) -> str:
+        """Why the kernel would not map this, or ''."""
+        block = region.block
+        if block not in self._declared:
+            return "its host memory could not be declared"
+        if hva % PAGE_SIZE:
+            return "its host address is no page's"
+        if block is not None and hva + size > block.pages.hva + block.max_size:
+            return "it goes on beyond its host memory"
+        if gpa + size > self._max_ram:
+            return f"it ends above {self._max_ram:#x}, the machine's limit"
+        return ""
 
     def _change(
         self, region: Region, verb: str, call: Callable[[int, int, int], None]
