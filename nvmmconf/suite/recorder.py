@@ -122,7 +122,7 @@ def _verdict_of(call: pytest.CallInfo[None], report: pytest.TestReport) -> tuple
     if isinstance(error, GuestHangError):
         return Verdict.HANG, message
     if report.when == "call" and isinstance(
-        error, AssertionError | NvmmError | pytest.fail.Exception | pytest.xfail.Exception
+        error, AssertionError | NvmmError | pytest.fail.Exception
     ):
         return Verdict.FAIL, message
     return Verdict.ERROR, f"{type(error).__name__}: {message}"

@@ -62,10 +62,13 @@ def test_workers_share_the_work(suite: Finished) -> None:
     assert suite.run.header.workers >= 2
 
 
-def test_records_of_each_worker_are_kept(suite: Finished) -> None:
+def test_records_are_kept_and_nothing_else(suite: Finished) -> None:
     (folder,) = suite.runs
-    workers = {one.ended.worker for one in suite.run.results}
-    assert {f"worker-{one}.jsonl" for one in workers} <= {path.name for path in folder.iterdir()}
+    names = {path.name for path in folder.iterdir()}
+    workers = {f"worker-{one.ended.worker}.jsonl" for one in suite.run.results}
+    assert workers <= names
+    others = {name for name in names if not name.startswith("worker-")}
+    assert others == {"controller.jsonl", "run.jsonl"}
 
 
 def test_index_has_a_row_for_each_case_and_a_column_for_each_version(suite: Finished) -> None:

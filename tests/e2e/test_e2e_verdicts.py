@@ -112,6 +112,10 @@ def test_fails_and_untidy(vm: VirtualMachine, untidy: None) -> None:
     assert vm.boot("hlt").console == "x"
 
 @requirement("K-HLT-1")
+def test_mistaken_and_untidy(vm: VirtualMachine, untidy: None) -> None:
+    vm.boot("hlt").nothing
+
+@requirement("K-HLT-1")
 @pytest.mark.xfail(reason="known", strict=False)
 def test_marked_xfail(vm: VirtualMachine) -> None:
     assert vm.boot("hlt").console == "x"
@@ -135,6 +139,7 @@ MARKED = {
     "without_setup": Verdict.ERROR,
     "untidy": Verdict.ERROR,
     "fails_and_untidy": Verdict.ERROR,
+    "mistaken_and_untidy": Verdict.ERROR,
     "marked_xfail": Verdict.FAIL,
     "marked_xfail_passes": Verdict.FAIL,
     "marked_skip": Verdict.UNSUPPORTED,
@@ -239,6 +244,9 @@ def test_assertion_keeps_both_sides(finished: Finished) -> None:
         ("exits", "SystemExit: done"),
         ("without_setup", "OSError: no disk"),
         ("untidy", "AssertionError: left open"),
+        ("fails_and_untidy", "AssertionError: left open"),
+        # Of two that are as bad, the first is the cause.
+        ("mistaken_and_untidy", "AttributeError: 'VmRun' object has no attribute 'nothing'"),
         ("marked_xfail_passes", "[XPASS(strict)] known"),
         ("marked_skip", "not today"),
     ],
