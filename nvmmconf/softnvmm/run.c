@@ -223,17 +223,22 @@ loop(struct soft_vcpu *v, struct soft_run *r, struct nvmm_vcpu_exit *e)
 	return 0;
 }
 
+/* *out is the library's: filled on success only (L-ST-7), and before anyone
+ * who waits to destroy the vCPU may go on. */
 static int
 kvcpu_run(uint32_t machid, uint32_t cpuid, struct soft_run *r,
-    struct nvmm_vcpu_exit *e)
+    struct nvmm_vcpu_exit *out)
 {
+	struct nvmm_vcpu_exit e;
 	struct soft_machine *m;
 	struct soft_vcpu *v;
 	int error;
 
 	if ((error = soft_vcpu_get(machid, cpuid, &m, &v)) != 0)
 		return error;
-	error = loop(v, r, e);
+	memset(&e, 0, sizeof(e));
+	if ((error = loop(v, r, &e)) == 0)
+		memcpy(out, &e, sizeof(e));
 	if (v->page->has_stop)		/* L-STOP-4 */
 		__atomic_store_n(&v->page->comm.stop, 0, __ATOMIC_RELEASE);
 	soft_vcpu_put(m, v);
@@ -243,15 +248,11 @@ kvcpu_run(uint32_t machid, uint32_t cpuid, struct soft_run *r,
 int
 nvmm_vcpu_run(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
 {
-	struct nvmm_vcpu_exit e;
 	struct soft_run r = { .spent = 0 };
 	int error;
 
-	memset(&e, 0, sizeof(e));
 	signals_block(&r.mask);
-	error = kvcpu_run(mach->machid, vcpu->cpuid, &r, &e);
-	if (error == 0)			/* L-ST-7 */
-		memcpy(vcpu->exit, &e, sizeof(e));
+	error = kvcpu_run(mach->machid, vcpu->cpuid, &r, vcpu->exit);
 	pthread_sigmask(SIG_SETMASK, &r.mask, NULL);
 	return soft_return(error);
 }
