@@ -17,6 +17,7 @@ help:
 	@echo 'make         run the cases on every target, write reports/html/index.html'
 	@echo 'make test    run the tests of nvmmconf itself'
 	@echo 'make lint    ruff and mypy'
+	@echo 'make requirements   every requirement and where it is checked'
 	@echo 'make bench   time it: ratios, measured side by side'
 	@echo 'make clean   remove what was built (results in reports/ stay)'
 	@echo 'PYTHON=...   which Python makes the environment in .venv (3.11 or newer)'
@@ -31,6 +32,9 @@ lint: $(VENV)/.dev
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+
+requirements: $(VENV)/.installed
+	$(PY) -m nvmmconf.cli requirements
 
 bench: $(VENV)/.dev
 	$(PY) tests/bench/bench.py
@@ -59,4 +63,4 @@ $(VENV)/.dev: $(VENV)/.installed
 	$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[dev]'
 	@touch $(VENV)/.dev
 
-.PHONY: all help run test lint bench clean tools
+.PHONY: all help run test lint requirements bench clean tools

@@ -23,6 +23,7 @@ from nvmmconf.abi import (
     open_library,
 )
 from nvmmconf.report import ReportError
+from nvmmconf.requirements import coverage, requirements
 from nvmmconf.results import CONTROLLER_FILE, RUN_FILE, ResultsError, merge_run, save_run
 from nvmmconf.suite.session import report
 
@@ -53,6 +54,35 @@ def _report(arguments: argparse.Namespace) -> None:
     print(pages.index)
     if left_out or pages.left_out:
         raise CliError(*(f"left out: {line}" for line in (*left_out, *pages.left_out)))
+
+
+def _requirements(arguments: argparse.Namespace) -> None:
+    root: Path = arguments.root
+    if not (root / "cases").is_dir() or not (root / "tests").is_dir():
+        raise CliError(f"{root}: no checkout of nvmmconf (cases/ and tests/)")
+    found = coverage(root)
+    table = Table("id", "checked by, or why not", box=None, pad_edge=False)
+    for id_ in requirements():
+        citations = found.citations.get(id_, ())
+        if citations:
+            more = f" (+{len(citations) - 1})" if len(citations) > 1 else ""
+            table.add_row(id_, citations[0].where + more)
+        else:
+            reason = found.reasons.get(id_)
+            table.add_row(id_, f"not here: {reason}" if reason else "NOTHING CHECKS THIS")
+    # Piped, a row is a line whatever its length.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 400)
+    console.print(table)
+    for prefix, what in (("A-", "accelerator"), ("K-", "kernel"), ("L-", "libnvmm")):
+        ids = [id_ for id_ in requirements() if id_.startswith(prefix)]
+        checked = sum(id_ in found.citations for id_ in ids)
+        excused = sum(id_ in found.reasons for id_ in ids)
+        print(
+            f"{what}: {checked} of {len(ids)} checked ({100 * checked / len(ids):.1f} %),"
+            f" {excused} with a reason, {len(found.gaps(prefix))} neither"
+        )
+    if found.errors:
+        raise CliError(*found.errors)
 
 
 def _build_flags(cflags: bool, libs: bool) -> str:
@@ -99,6 +129,18 @@ def _parser() -> argparse.ArgumentParser:
         "--reports", type=Path, default=Path("reports"), metavar="DIR", help="default: reports"
     )
     command.set_defaults(act=_report)
+
+    command = commands.add_parser(
+        "requirements",
+        help="every requirement and where it is checked",
+        description="List every requirement: the first case, test or measured script that"
+        " checks it and how many more, or why it cannot be checked here. Fails where an"
+        " id is cited that does not exist.",
+    )
+    command.add_argument(
+        "--root", type=Path, default=Path(), metavar="DIR", help="a checkout; default: here"
+    )
+    command.set_defaults(act=_requirements)
 
     command = commands.add_parser(
         "softnvmm",

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The requirements that cases prove, as data."""
+"""The requirements that cases and tests prove, and which of them prove it, as data."""
 
+from nvmmconf.requirements.citations import Citation, Coverage, coverage
 from nvmmconf.requirements.table import (
     Requirement,
     UnknownRequirementError,
@@ -8,4 +9,12 @@ from nvmmconf.requirements.table import (
     requirements,
 )
 
-__all__ = ["Requirement", "UnknownRequirementError", "requirement_row", "requirements"]
+__all__ = [
+    "Citation",
+    "Coverage",
+    "Requirement",
+    "UnknownRequirementError",
+    "coverage",
+    "requirement_row",
+    "requirements",
+]

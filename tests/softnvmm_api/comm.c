@@ -42,7 +42,7 @@ TEST(reset_state)
 	SAME(0, *v.stop);
 	CHECK(st == &mach.pages[3]->state && v.event == &mach.pages[3]->event);
 
-	SAME(0xF000, st->segs[NVMM_X64_SEG_CS].selector);	/* K-RST-1 */
+	SAME(0xF000, st->segs[NVMM_X64_SEG_CS].selector);	/* K-RST-1, L-VCPU-3 */
 	SAME(0xFFFF0000, st->segs[NVMM_X64_SEG_CS].base);
 	st->segs[NVMM_X64_SEG_CS].selector = 0;
 	st->segs[NVMM_X64_SEG_CS].base = 0;
@@ -67,7 +67,7 @@ TEST(reset_state)
 		    st->msrs[i]);
 	SAME(0x40, st->fpu.fx_cw);				/* K-RST-10 */
 	SAME(0, st->fpu.fx_sw);
-	SAME(0x55, st->fpu.fx_tw);
+	SAME(0x55, st->fpu.fx_tw);				/* L-VCPU-3a */
 	SAME(0x55, st->fpu.fx_zero);
 	SAME(0x1F80, st->fpu.fx_mxcsr);
 	SAME(0, st->fpu.fx_mxcsr_mask);
@@ -126,7 +126,7 @@ TEST(raw_until_run)
 	st->fpu.fx_xmm[15].xmm_bytes[15] = 0x99;
 	st->intr.evt_pending = 1;
 	put_state(&vm, ALL);
-	SAME(0xFE, get_state(&vm, ALL)->crs[NVMM_X64_CR_XCR0]);	/* K-COMM-10 */
+	SAME(0xFE, get_state(&vm, ALL)->crs[NVMM_X64_CR_XCR0]);	/* K-COMM-10, L-ST-4 */
 	SAME(NVMM_VCPU_EXIT_HALTED, run(&vm));
 	SAME(0, comm(&vm)->state_commit);			/* K-COMM-3 */
 	SAME(0, comm(&vm)->state_cached);			/* K-COMM-2 */
@@ -207,11 +207,11 @@ TEST(bad_event_fails_the_run)
 		set_gpr(&vm, NVMM_X64_GPR_RBX, 0x42);
 		*vm.vcpu.event = bad[i];
 		SAME(0, nvmm_vcpu_inject(&vm.mach, &vm.vcpu));
-		FAILS(EINVAL, nvmm_vcpu_run(&vm.mach, &vm.vcpu));	/* L-EVT-3 */
-		SAME(UINT64_C(0x5A5A5A5A5A5A5A5A), vm.vcpu.exit->reason);	/* K-RUN-12 */
+		FAILS(EINVAL, nvmm_vcpu_run(&vm.mach, &vm.vcpu));	/* L-EVT-3, K-INJ-1, K-INJ-2 */
+		SAME(UINT64_C(0x5A5A5A5A5A5A5A5A), vm.vcpu.exit->reason);	/* K-RUN-12, L-ST-7 */
 		SAME(0, comm(&vm)->event_commit);		/* K-COMM-4 */
 		SAME(0, comm(&vm)->state_cached);
-		SAME(0, comm(&vm)->state_commit);
+		SAME(0, comm(&vm)->state_commit);		/* L-ST-6a */
 		SAME(0x42, gpr(&vm, NVMM_X64_GPR_RBX));
 		SAME(ENTRY, gpr(&vm, NVMM_X64_GPR_RIP));
 		SAME(NVMM_VCPU_EXIT_HALTED, run(&vm));		/* K-INJ-3 */
@@ -230,7 +230,7 @@ TEST(last_event_wins)
 	vm.vcpu.event->type = NVMM_VCPU_EVENT_INTR;
 	vm.vcpu.event->vector = 0x21;
 	CHECK(nvmm_vcpu_inject(&vm.mach, &vm.vcpu) == 0);
-	SAME(NVMM_VCPU_EXIT_HALTED, run(&vm));			/* L-EVT-1, L-EVT-2 */
+	SAME(NVMM_VCPU_EXIT_HALTED, run(&vm));			/* L-EVT-1, L-EVT-2, K-INJ-9 */
 	SAME(HANDLER(0x21) + 1, gpr(&vm, NVMM_X64_GPR_RIP));
 	SAME(0, vm.vcpu.exit->exitstate.evt_pending);		/* K-INJ-11 */
 	SAME(STACK - 6, gpr(&vm, NVMM_X64_GPR_RSP));
@@ -246,7 +246,7 @@ TEST(nmi_arms_its_window)
 	vm.vcpu.event->type = NVMM_VCPU_EVENT_INTR;
 	vm.vcpu.event->vector = 2;
 	CHECK(nvmm_vcpu_inject(&vm.mach, &vm.vcpu) == 0);
-	SAME(NVMM_VCPU_EXIT_HALTED, run(&vm));			/* K-INJ-5 */
+	SAME(NVMM_VCPU_EXIT_HALTED, run(&vm));			/* K-INJ-5, L-EVT-4 */
 	SAME(HANDLER(2) + 1, gpr(&vm, NVMM_X64_GPR_RIP));
 	SAME(1, vm.vcpu.exit->exitstate.nmi_window_exiting);
 	SAME(NVMM_VCPU_EXIT_NMI_READY, run(&vm));		/* K-NMI-1 */
@@ -268,7 +268,7 @@ TEST(event_cut_short_is_kept)
 	vm.vcpu.event->type = NVMM_VCPU_EVENT_INTR;
 	vm.vcpu.event->vector = 0x30;
 	CHECK(nvmm_vcpu_inject(&vm.mach, &vm.vcpu) == 0);
-	SAME(NVMM_VCPU_EXIT_MEMORY, run(&vm));			/* K-INJ-12 */
+	SAME(NVMM_VCPU_EXIT_MEMORY, run(&vm));			/* K-INJ-12, L-RUN-4 */
 	SAME(NVMM_PROT_WRITE, vm.vcpu.exit->u.mem.prot);
 	SAME(1, vm.vcpu.exit->exitstate.evt_pending);
 	get_state(&vm, ALL)->segs[NVMM_X64_SEG_SS].base = 0;

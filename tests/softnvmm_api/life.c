@@ -20,7 +20,7 @@ TEST(before_init)
 
 	memset(&mach, 0x5A, sizeof(mach));
 	old = mach;
-	FAILS(EBADF, nvmm_capability(&cap));
+	FAILS(EBADF, nvmm_capability(&cap));	/* L-INIT-6 */
 	FAILS(EBADF, nvmm_machine_create(&mach));
 	CHECK(memcmp(&mach, &old, sizeof(mach)) == 0);
 	FAILS(EBADF, nvmm_ctl(NVMM_CTL_MACH_INFO, &info, sizeof(info)));
@@ -28,7 +28,7 @@ TEST(before_init)
 
 TEST(init_twice)
 {
-	SAME(0, nvmm_init());
+	SAME(0, nvmm_init());	/* L-INIT-1 */
 	SAME(0, nvmm_init());
 	SAME(0, nvmm_root_init());
 }
@@ -41,16 +41,16 @@ TEST(capability)
 	CHECK(nvmm_init() == 0);
 	memset(&cap, 0xFF, sizeof(cap));
 	SAME(0, nvmm_capability(&cap));
-	SAME(2, cap.version);
-	SAME(1008, cap.state_size);
-	SAME(128, cap.max_machines);
-	SAME(256, cap.max_vcpus);
-	SAME(UINT64_C(0x2000000000), cap.max_ram);
-	SAME(0, cap.arch.mach_conf_support);
-	SAME(NVMM_CAP_ARCH_VCPU_CONF_CPUID, cap.arch.vcpu_conf_support);
-	SAME(3, cap.arch.xcr0_mask);
-	CHECK(cap.arch.mxcsr_mask != 0);
-	SAME(32, cap.arch.conf_cpuid_maxops);
+	SAME(2, cap.version);			/* K-CAP-1, L-VER-1 */
+	SAME(1008, cap.state_size);		/* K-CAP-2 */
+	SAME(128, cap.max_machines);		/* K-CAP-3 */
+	SAME(256, cap.max_vcpus);		/* K-CAP-4 */
+	SAME(UINT64_C(0x2000000000), cap.max_ram);	/* K-CAP-5 */
+	SAME(0, cap.arch.mach_conf_support);	/* K-CAP-6 */
+	SAME(NVMM_CAP_ARCH_VCPU_CONF_CPUID, cap.arch.vcpu_conf_support);	/* K-CAP-7 */
+	SAME(3, cap.arch.xcr0_mask);		/* K-CAP-8 */
+	CHECK(cap.arch.mxcsr_mask != 0);	/* K-CAP-9 */
+	SAME(32, cap.arch.conf_cpuid_maxops);	/* K-CAP-10 */
 	CHECK(memcmp(cap.arch.rsvd, none, sizeof(none)) == 0);
 }
 
@@ -110,10 +110,10 @@ TEST(machine_ids)
 		SAME(0, nvmm_machine_create(&m[i]));
 		SAME(i, m[i].machid);
 	}
-	FAILS(ENOBUFS, nvmm_machine_create(&one));
+	FAILS(ENOBUFS, nvmm_machine_create(&one));	/* K-MACH-2 */
 	SAME(0, nvmm_machine_destroy(&m[7]));
 	SAME(0, nvmm_machine_destroy(&m[3]));
-	FAILS(ENOENT, nvmm_machine_destroy(&m[3]));
+	FAILS(ENOENT, nvmm_machine_destroy(&m[3]));	/* K-MACH-4 */
 	FAILS(ENOENT, nvmm_vcpu_create(&m[3], 0, &vcpu));
 	SAME(0, nvmm_machine_create(&m[3]));
 	SAME(3, m[3].machid);			/* K-MACH-1 */
@@ -125,7 +125,7 @@ TEST(machine_ids)
 	FAILS(EINVAL, nvmm_machine_destroy(&one));
 	FAILS(EINVAL, nvmm_vcpu_create(&one, 0, &vcpu));
 	FAILS(EINVAL, nvmm_hva_map(&one, 0x1000, 0x1000));
-	FAILS(EINVAL, nvmm_hva_unmap(&one, 0x1000, 0x1000));
+	FAILS(EINVAL, nvmm_hva_unmap(&one, 0x1000, 0x1000));	/* L-MACH-3 */
 	for (i = 0; i < 128; i++)
 		SAME(0, nvmm_machine_destroy(&m[i]));
 }
@@ -138,7 +138,7 @@ TEST(machine_configure)
 	CHECK(nvmm_init() == 0);
 	CHECK(nvmm_machine_create(&mach) == 0);
 	for (op = 0; op < 300; op += 50)
-		FAILS(EINVAL, nvmm_machine_configure(&mach, op, conf));
+		FAILS(EINVAL, nvmm_machine_configure(&mach, op, conf));	/* L-MACH-4, K-MACH-8 */
 	CHECK(nvmm_machine_destroy(&mach) == 0);
 }
 
@@ -197,7 +197,7 @@ TEST(configure)
 	VM_OPEN(&vm, "\xF4");
 	memset(&c, 0, sizeof(c));
 #define CONF(op, p)	nvmm_vcpu_configure(&vm.mach, &vm.vcpu, (op), (p))
-	FAILS(EINVAL, CONF(199, &c));				/* K-CONF-1 */
+	FAILS(EINVAL, CONF(199, &c));				/* K-CONF-1, L-VCPU-6 */
 	FAILS(EINVAL, CONF(202, &c));
 	FAILS(EINVAL, CONF(1, &c));
 	FAILS(EFAULT, CONF(NVMM_VCPU_CONF_CPUID, NULL));	/* K-CONF-10 */
@@ -243,12 +243,12 @@ TEST(ctl)
 	CHECK(nvmm_hva_map(&vm.mach, (uintptr_t)more, 4 * PAGE) == 0);
 	memset(&info, 0, sizeof(info));
 	info.machid = vm.mach.machid;
-	SAME(0, nvmm_ctl(NVMM_CTL_MACH_INFO, &info, sizeof(info)));
+	SAME(0, nvmm_ctl(NVMM_CTL_MACH_INFO, &info, sizeof(info)));	/* L-CTL-1, K-MACH-9 */
 	SAME(1, info.nvcpus);
 	SAME(RAM_SIZE + 4 * PAGE, info.nram);
 	SAME(getpid(), info.pid);
 	CHECK(info.time != 0);
-	FAILS(EINVAL, nvmm_ctl(NVMM_CTL_MACH_INFO, &info, 31));
+	FAILS(EINVAL, nvmm_ctl(NVMM_CTL_MACH_INFO, &info, 31));	/* K-MACH-10 */
 	FAILS(EINVAL, nvmm_ctl(1, &info, sizeof(info)));
 	info.machid = 100;
 	FAILS(ENOENT, nvmm_ctl(NVMM_CTL_MACH_INFO, &info, sizeof(info)));

@@ -28,7 +28,7 @@ TEST(hva_map_checks)
 	FAILS(EINVAL, nvmm_hva_map(&mach, HVA(0), PAGE + 1));
 	FAILS(EINVAL, nvmm_hva_map(&mach, 0, PAGE));		/* K-MEM-2 */
 	SAME(0, nvmm_hva_map(&mach, HVA(8), 8 * PAGE));
-	FAILS(EEXIST, nvmm_hva_map(&mach, HVA(7), 2 * PAGE));	/* K-MEM-3 */
+	FAILS(EEXIST, nvmm_hva_map(&mach, HVA(7), 2 * PAGE));	/* K-MEM-3, L-HVA-2 */
 	FAILS(EEXIST, nvmm_hva_map(&mach, HVA(15), 2 * PAGE));
 	FAILS(EEXIST, nvmm_hva_map(&mach, HVA(7), 10 * PAGE));
 	SAME(0, nvmm_hva_map(&mach, HVA(7), PAGE));		/* K-MEM-4 */
@@ -40,7 +40,7 @@ TEST(hva_map_zeroes)
 {
 	open_machine();
 	memset(mem, 0xAA, 2 * PAGE);
-	SAME(0, nvmm_hva_map(&mach, HVA(0), PAGE));		/* L-HVA-1 */
+	SAME(0, nvmm_hva_map(&mach, HVA(0), PAGE));		/* L-HVA-1, K-MEM-7 */
 	SAME(0, mem[0]);
 	SAME(0, mem[PAGE - 1]);
 	SAME(0xAA, mem[PAGE]);
@@ -108,8 +108,8 @@ TEST(gpa_to_hva)
 	CHECK(nvmm_gpa_map(&mach, HVA(2), 0x10000, 4 * PAGE,
 	    PROT_READ | PROT_EXEC) == 0);
 	SAME(0, nvmm_gpa_to_hva(&mach, 0x11234, &hva, &prot));
-	SAME(HVA(3) + 0x234, hva);
-	SAME(NVMM_PROT_READ | NVMM_PROT_EXEC, prot);
+	SAME(HVA(3) + 0x234, hva);				/* L-GPA-8 */
+	SAME(NVMM_PROT_READ | NVMM_PROT_EXEC, prot);		/* L-GPA-5 */
 	SAME(0, nvmm_gpa_to_hva(&mach, 0x13FFF, &hva, &prot));
 	FAILS(ENOENT, nvmm_gpa_to_hva(&mach, 0x14000, &hva, &prot));
 	FAILS(ENOENT, nvmm_gpa_to_hva(&mach, 0xFFFF, &hva, &prot));
@@ -126,16 +126,16 @@ TEST(gpa_to_hva)
 		CHECK(nvmm_hva_map(&mach, HVA(4), 4 * PAGE) == 0);	\
 		call;							\
 	}
-ABORTS(gpa_unaligned, nvmm_gpa_map(&mach, HVA(0), 1, PAGE, RWX))
+ABORTS(gpa_unaligned /* L-GPA-4 K-MEM-12 */, nvmm_gpa_map(&mach, HVA(0), 1, PAGE, RWX))
 ABORTS(hva_unaligned, nvmm_gpa_map(&mach, HVA(0) + 8, 0, PAGE, RWX))
 ABORTS(size_unaligned, nvmm_gpa_map(&mach, HVA(0), 0, 100, RWX))
-ABORTS(size_zero, nvmm_gpa_map(&mach, HVA(0), 0, 0, RWX))
-ABORTS(prot_bit, nvmm_gpa_map(&mach, HVA(0), 0, PAGE, 8))
+ABORTS(size_zero /* K-MEM-13 */, nvmm_gpa_map(&mach, HVA(0), 0, 0, RWX))
+ABORTS(prot_bit /* K-MEM-11 */, nvmm_gpa_map(&mach, HVA(0), 0, PAGE, 8))
 ABORTS(above_max_ram, nvmm_gpa_map(&mach, HVA(0), MAX_RAM, PAGE, RWX))
-ABORTS(over_max_ram, nvmm_gpa_map(&mach, HVA(0), MAX_RAM - PAGE, 2 * PAGE, RWX))
-ABORTS(hva_not_mapped, nvmm_gpa_map(&mach, HVA(9), 0, PAGE, RWX))
+ABORTS(over_max_ram /* K-MEM-14 */, nvmm_gpa_map(&mach, HVA(0), MAX_RAM - PAGE, 2 * PAGE, RWX))
+ABORTS(hva_not_mapped /* K-MEM-15 */, nvmm_gpa_map(&mach, HVA(9), 0, PAGE, RWX))
 ABORTS(hva_in_two, nvmm_gpa_map(&mach, HVA(3), 0, 2 * PAGE, RWX))
-ABORTS(unmap_at_top, CHECK(nvmm_gpa_map(&mach, HVA(0), MAX_RAM - PAGE, PAGE, RWX) == 0);
+ABORTS(unmap_at_top /* L-GPA-7 K-MEM-19 */, CHECK(nvmm_gpa_map(&mach, HVA(0), MAX_RAM - PAGE, PAGE, RWX) == 0);
     nvmm_gpa_unmap(&mach, HVA(0), MAX_RAM - PAGE, PAGE))
 
 /* ---- what the guest sees ----------------------------------------------------- */

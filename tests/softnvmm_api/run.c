@@ -36,7 +36,7 @@ TEST(io)
 	SAME(0, io->str);
 	SAME(0, io->rep);
 	SAME(ENTRY + 1, io->npc);			/* K-IO-2 */
-	SAME(0x17, vm.mach.pages[0]->state_cached);	/* K-COMM-6 */
+	SAME(0x17, vm.mach.pages[0]->state_cached);	/* K-COMM-6, L-ST-6 */
 	SAME(ENTRY, gpr(&vm, NVMM_X64_GPR_RIP));
 	set_gpr(&vm, NVMM_X64_GPR_RIP, io->npc);
 	SAME(NVMM_VCPU_EXIT_IO, run(&vm));
@@ -154,10 +154,10 @@ TEST(cpuid_leaves)
 	for (i = 0; i < sizeof(zeros) / sizeof(zeros[0]); i++) {
 		if (zeros[i] > max)
 			continue;
-		cpuid(&vm, zeros[i], 0, r);		/* K-CPUID-8, -9 */
+		cpuid(&vm, zeros[i], 0, r);		/* K-CPUID-8, K-CPUID-9 */
 		SAME(0, r[0] | r[1] | r[2] | r[3]);
 	}
-	cpuid(&vm, 0x40000000, 0, r);			/* K-CPUID-13, -14 */
+	cpuid(&vm, 0x40000000, 0, r);			/* K-CPUID-13, K-CPUID-14 */
 	SAME(0x40000010, r[0]);
 	SAME(0x205F5F5F, r[1]);
 	SAME(0x4D4D564E, r[2]);
@@ -178,7 +178,7 @@ TEST(cpuid_mask_and_exit)
 	c.u.mask.del.ebx = 0x000000FF;
 	CHECK(nvmm_vcpu_configure(&vm.mach, &vm.vcpu, NVMM_VCPU_CONF_CPUID,
 	    &c) == 0);
-	cpuid(&vm, 0x40000000, 77, r);			/* K-CPUID-22, -23 */
+	cpuid(&vm, 0x40000000, 77, r);			/* K-CPUID-22, K-CPUID-23 */
 	SAME(0xF0000010, r[0]);
 	SAME(0x205F5F00, r[1]);
 	c.mask = 0;
@@ -302,12 +302,12 @@ TEST(stop_before_run)
 	vm.vcpu.event->type = 9;
 	CHECK(nvmm_vcpu_inject(&vm.mach, &vm.vcpu) == 0);
 	SAME(0, nvmm_vcpu_stop(&vm.vcpu));
-	SAME(1, *vm.vcpu.stop);
+	SAME(1, *vm.vcpu.stop);					/* L-STOP-1 */
 	SAME(0, nvmm_vcpu_run(&vm.mach, &vm.vcpu));
-	SAME(NVMM_VCPU_EXIT_STOPPED, vm.vcpu.exit->reason);	/* K-RUN-3 */
+	SAME(NVMM_VCPU_EXIT_STOPPED, vm.vcpu.exit->reason);	/* K-RUN-3, L-STOP-2 */
 	CHECK(memcmp(&vm.vcpu.exit->exitstate, &zero.exitstate,
-	    sizeof(zero.exitstate)) == 0);			/* K-RUN-7 */
-	SAME(0, *vm.vcpu.stop);					/* K-RUN-5 */
+	    sizeof(zero.exitstate)) == 0);			/* K-RUN-7, L-RUN-3 */
+	SAME(0, *vm.vcpu.stop);					/* K-RUN-5, L-STOP-4 */
 	SAME(1, vm.mach.pages[0]->event_commit);		/* K-RUN-6 */
 	CHECK(vm.mach.pages[0]->state_commit != 0);
 	FAILS(EINVAL, nvmm_vcpu_run(&vm.mach, &vm.vcpu));
@@ -446,7 +446,7 @@ run_until_gone(void *arg)
 
 	while (nvmm_vcpu_run(&vm->mach, &vm->vcpu) == 0)
 		__atomic_store_n(&vm->ram[0x8001], 1, __ATOMIC_RELEASE);
-	SAME(ENOENT, errno);				/* K-VCPU-6 */
+	SAME(ENOENT, errno);
 	return NULL;
 }
 
@@ -463,6 +463,21 @@ TEST(destroy_while_running)
 	SAME(0, nvmm_vcpu_create(&vm.mach, 1, &other));
 	SAME(0, nvmm_machine_destroy(&vm.mach));	/* K-MACH-6 */
 	CHECK(pthread_join(thread, NULL) == 0);
+}
+
+TEST(vcpu_destroy_while_running)
+{
+	pthread_t thread;
+	struct vm vm;
+
+	VM_OPEN(&vm, "\xC6\x06\x00\x80\x01\xEB\xFE");
+	CHECK(pthread_create(&thread, NULL, run_until_gone, &vm) == 0);
+	while (__atomic_load_n(&vm.ram[0x8000], __ATOMIC_ACQUIRE) == 0)
+		sched_yield();
+	/* K-VCPU-6: waits for the run; the runner's next one fails. */
+	SAME(0, nvmm_vcpu_destroy(&vm.mach, &vm.vcpu));
+	CHECK(pthread_join(thread, NULL) == 0);
+	CHECK(nvmm_machine_destroy(&vm.mach) == 0);
 }
 
 /* ---- the memory assist on a real exit -------------------------------------------- */

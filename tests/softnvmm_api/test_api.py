@@ -45,6 +45,11 @@ def test_comm(client: Client, name: str) -> None:
     run(client("comm.c"), name)
 
 
+@pytest.mark.parametrize("name", names("contract.c"))
+def test_contract(client: Client, name: str) -> None:
+    run(client("contract.c"), name)
+
+
 @pytest.mark.parametrize("name", names("run.c"))
 def test_run(client: Client, name: str) -> None:
     run(client("run.c"), name)

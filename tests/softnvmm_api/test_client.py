@@ -102,6 +102,57 @@ def test_the_headers_stand_alone_in_strict_mode(
         assert built.returncode == 0, built.stderr
 
 
+# fmt: off
+FUNCTIONS_V2 = {
+    "nvmm_init", "nvmm_root_init", "nvmm_capability", "nvmm_machine_create",
+    "nvmm_machine_destroy", "nvmm_machine_configure", "nvmm_vcpu_create", "nvmm_vcpu_destroy",
+    "nvmm_vcpu_configure", "nvmm_vcpu_setstate", "nvmm_vcpu_getstate", "nvmm_vcpu_inject",
+    "nvmm_vcpu_run", "nvmm_vcpu_stop", "nvmm_hva_map", "nvmm_hva_unmap", "nvmm_gpa_map",
+    "nvmm_gpa_unmap", "nvmm_gva_to_gpa", "nvmm_gpa_to_hva", "nvmm_assist_io",
+    "nvmm_assist_mem", "nvmm_ctl", "nvmm_vcpu_dump",
+}
+# fmt: on
+
+
+def test_libnvmms_functions_are_exported_and_nothing_else(client: Client) -> None:
+    """L-VER-6; what softnvmm adds is recognisable."""
+    nm = shutil.which("nm")
+    if nm is None:
+        pytest.skip("no nm")
+    library = client("emulator.c", "NVMM_USER_VERSION=2").parent / "libnvmm.so"
+    printed = subprocess.run(
+        [nm, "-D", "--defined-only", library], capture_output=True, text=True, check=True
+    ).stdout
+    names = {line.split()[-1].partition("@")[0] for line in printed.splitlines()}
+    ours = {n for n in names if n.startswith("nvmm_") and not n.startswith("nvmm_soft_")}
+    assert ours == FUNCTIONS_V2
+    others = {n for n in names - ours if not n.startswith("nvmm_soft_")}
+    if library.parent.name.startswith("plain"):
+        assert others == set()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_header_tells_its_version(tmp_path: Path, version: int) -> None:
+    """L-VER-3: NVMM_USER_VERSION decides whether nvmm_vcpu_stop is there."""
+    cc = shutil.which(os.environ.get("CC", "cc"))
+    if cc is None:
+        pytest.skip("no C compiler")
+    source = tmp_path / "asks.c"
+    source.write_text(
+        "#include <nvmm.h>\n"
+        "#if NVMM_USER_VERSION >= 2\nint (*f)(struct nvmm_vcpu *) = nvmm_vcpu_stop;\n"
+        "#else\nint nvmm_vcpu_stop;\n#endif\n"
+        "#if NVMM_KERN_VERSION != NVMM_USER_VERSION\n#error kernel\n#endif\n"
+    )
+    built = subprocess.run(
+        [cc, *WARNINGS, f"-DNVMM_USER_VERSION={version}", f"-I{HEADERS}", "-fsyntax-only", source],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+
+
 def test_an_unknown_user_version_is_refused(tmp_path: Path) -> None:
     cc = shutil.which(os.environ.get("CC", "cc"))
     if cc is None:

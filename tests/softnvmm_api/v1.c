@@ -12,7 +12,7 @@ TEST(version)
 
 	CHECK(nvmm_init() == 0);
 	CHECK(nvmm_capability(&cap) == 0);
-	SAME(1, cap.version);
+	SAME(1, cap.version);		/* L-VER-1 */
 }
 
 #if NVMM_USER_VERSION == 1
@@ -29,7 +29,7 @@ TEST(struct_is_48_bytes)
 	CHECK(nvmm_init() == 0);
 	CHECK(nvmm_machine_create(&mach) == 0);
 	CHECK(nvmm_vcpu_create(&mach, 0, &v.vcpu) == 0);
-	SAME(UINT64_C(0x1122334455667788), v.after);
+	SAME(UINT64_C(0x1122334455667788), v.after);	/* L-VER-2 */
 	CHECK(nvmm_vcpu_destroy(&mach, &v.vcpu) == 0);
 	CHECK(nvmm_machine_destroy(&mach) == 0);
 }
@@ -41,7 +41,7 @@ TEST(no_stop)
 	VM_OPEN(&vm, "\xF4");
 	FAILS(ENOSYS, nvmm_vcpu_stop(&vm.vcpu));
 	vm.mach.pages[0]->stop = 1;		/* no such word: not looked at */
-	SAME(NVMM_VCPU_EXIT_HALTED, run(&vm));
+	SAME(NVMM_VCPU_EXIT_HALTED, run(&vm));	/* K-RUN-9 */
 	SAME(1, vm.mach.pages[0]->stop);
 	vm_close(&vm);
 }
