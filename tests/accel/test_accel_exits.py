@@ -12,6 +12,7 @@ from lookalike import LookAlike
 
 from nvmmconf.abi import ExitReason, Gpr, ffi
 from nvmmconf.accel import Outcome, Request, Stop
+from nvmmconf.accel.loop import LoopExit, exec_vcpu
 
 MakeRig = Callable[..., Any]
 ExitOf = Callable[..., Any]
@@ -172,6 +173,9 @@ def test_a_exit_6_a_halted_vcpu_stays_halted_and_resume_goes_on(rig: MakeRig) ->
 
 def test_a_exit_7_shutdown_asks_for_a_reset(rig: MakeRig) -> None:
     one = rig("0f 01 1e 10 00 cc")  # lidt [0x10] of limit 0; int3: triple fault
+    with one.accelerator.lock:
+        assert exec_vcpu(one.accelerator, one.vcpu) is LoopExit.INTERRUPT
+    assert one.control.outcome == Outcome(Stop.RESET)
     assert one.run() == Outcome(Stop.RESET)
     assert one.reasons == ["SHUTDOWN"]
     assert not one.vcpu.halted
