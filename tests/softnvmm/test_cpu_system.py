@@ -896,7 +896,7 @@ def test_states_that_cannot_be_entered(cpu, change):
 
 
 def test_what_is_not_implemented_is_ud_and_counted(cpu):
-    real(cpu, "fninit")
+    real(cpu, "fsin")
     assert real_vector(cpu) == UD
     assert cpu["unimplemented"] == 1
     real(cpu, "ud2")

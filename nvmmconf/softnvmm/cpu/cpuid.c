@@ -22,20 +22,39 @@
 #define F_CMOV		(1u << 15)
 #define F_PAT		(1u << 16)
 #define F_PSE36		(1u << 17)
+#define F_CLFSH		(1u << 19)
 #define F_NX		(1u << 20)	/* 80000001 */
+#define F_MMXEXT	(1u << 22)	/* 80000001 */
+#define F_MMX		(1u << 23)
+#define F_FXSR		(1u << 24)
 #define F_PAGE1G	(1u << 26)	/* 80000001 */
 #define F_LM		(1u << 29)	/* 80000001 */
 #define F_COMMON	(F_DE | F_PSE | F_TSC | F_MSR | F_PAE | F_MCE | F_CX8 |	\
-	F_PGE | F_CMOV | F_PAT | F_PSE36)
+	F_PGE | F_CMOV | F_PAT | F_PSE36 | F_MMX | F_FXSR)
 /* Leaf 1 ECX. */
 #define F_MONITOR	(1u << 3)
 #define F_CX16		(1u << 13)
 #define F_MOVBE		(1u << 22)
 #define F_POPCNT	(1u << 23)
+#define F_XSAVE		(1u << 26)
 /* 80000001 ECX. */
 #define F_LAHF64	(1u << 0)
+#define F_LZCNT		(1u << 5)
+#define F_PREFETCHW	(1u << 8)
+/* Leaf 7. */
+#define F_BMI1		(1u << 3)	/* EBX */
+#define F_BMI2		(1u << 8)
+#define F_ADX		(1u << 19)
+#define F_CLFLUSHOPT	(1u << 23)
+#define F_UMIP		(1u << 2)	/* ECX */
+/* Leaf D, subleaf 1. */
+#define F_XSAVEOPT	(1u << 0)
+#define F_XGETBV1	(1u << 2)
 
-#define MAX_BASIC	7u
+#define CLFLUSH_LINE	(64u / 8 << 8)
+#define XSAVE_SIZE	576u		/* the legacy area and the header */
+
+#define MAX_BASIC	0xDu
 #define MAX_EXTENDED	0x80000008u
 
 static uint32_t
@@ -60,7 +79,6 @@ cpu_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 	static const char brand[48] = "softnvmm, an x86 interpreter";
 	unsigned i;
 
-	(void)subleaf;
 	memset(out, 0, 4 * sizeof(out[0]));
 	switch (leaf) {
 	case 0:
@@ -68,16 +86,31 @@ cpu_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 		break;
 	case 1:
 		out[0] = 0x00000F00;		/* family 15, the first of AMD64 */
-		out[2] = F_MONITOR | F_CX16 | F_MOVBE | F_POPCNT;
-		out[3] = F_COMMON | F_SEP;
+		out[1] = CLFLUSH_LINE;
+		out[2] = F_MONITOR | F_CX16 | F_MOVBE | F_POPCNT | F_XSAVE;
+		out[3] = F_COMMON | F_SEP | F_CLFSH;
+		break;
+	case 7:
+		if (subleaf != 0)
+			break;
+		out[1] = F_BMI1 | F_BMI2 | F_ADX | F_CLFLUSHOPT;
+		out[2] = F_UMIP;
+		break;
+	case 0xD:	/* x87 and SSE; what is enabled is the hypervisor's to say */
+		if (subleaf == 0) {
+			out[0] = 3;
+			out[1] = out[2] = XSAVE_SIZE;
+		} else if (subleaf == 1) {
+			out[0] = F_XSAVEOPT | F_XGETBV1;
+		}
 		break;
 	case 0x80000000:
 		vendor(out, MAX_EXTENDED);
 		break;
 	case 0x80000001:
 		out[0] = 0x00000F00;
-		out[2] = F_LAHF64;
-		out[3] = F_COMMON | F_SYSCALL | F_NX | F_PAGE1G | F_LM;
+		out[2] = F_LAHF64 | F_LZCNT | F_PREFETCHW;
+		out[3] = F_COMMON | F_MMXEXT | F_SYSCALL | F_NX | F_PAGE1G | F_LM;
 		break;
 	case 0x80000002: case 0x80000003: case 0x80000004:
 		for (i = 0; i < 4; i++)

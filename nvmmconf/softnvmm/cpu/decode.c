@@ -5,7 +5,7 @@
  */
 #include <string.h>
 
-#include "optable.h"
+#include "fpu.h"
 
 /*
  * One byte of the instruction.  The limit, canonical and paging checks are made
@@ -92,12 +92,86 @@ decode_prefixes(struct exec *x)
 	}
 }
 
+/* Fetches the ModRM byte if it has not been yet; the address comes later. */
+static void
+need_modrm(struct exec *x)
+{
+	struct insn *in = &x->in;
+	uint8_t b;
+
+	if (in->has_modrm)
+		return;
+	in->modrm_at = in->len;
+	b = fetch(x);
+	in->has_modrm = true;
+	in->mod = b >> 6;
+	in->reg = ((b >> 3) & 7) | ((in->rex & 4) << 1);
+	in->rm = (b & 7) | ((in->rex & 1) << 3);
+}
+
+/* Outside 64-bit mode LES and LDS are VEX where their operand is no memory. */
+static bool
+is_vex(struct exec *x)
+{
+	if (mode64(x->cpu))
+		return true;
+	if (!protected_mode(x->cpu) || (x->cpu->rflags & FLAG_VM))
+		return false;
+	need_modrm(x);
+	return x->in.mod == 3;
+}
+
+/*
+ * The VEX prefix (SDM 2A 2.3.5): R, X, B inverted; map; W, vvvv inverted, L, pp.
+ * Only instructions on general registers have it here.
+ */
+static const struct opcode *
+decode_vex(struct exec *x)
+{
+	static const uint8_t pp_rep[4] = { 0, 0, 0xF3, 0xF2 };
+	static const struct opcode none, avx = { .execute = op_gap };
+	struct insn *in = &x->in;
+	bool long_form = in->opcode == 0xC4, bad = in->lock || in->prefix66 || in->rep || in->rex;
+	uint8_t first, last;
+	unsigned map = 1;
+
+	first = mode64(x->cpu) ? fetch(x) : in->bytes[in->len - 1];
+	last = first;
+	in->rex = (uint8_t)(0x40 | (~first >> 5 & 4));
+	if (long_form) {
+		last = fetch(x);
+		map = first & 0x1F;
+		in->rex = (uint8_t)(0x40 | (~first >> 5 & 7) | (last >> 4 & 8));
+	}
+	in->vex = true;
+	in->vex_l = last >> 2 & 1;
+	in->vvvv = (uint8_t)(~last >> 3 & 15);
+	in->rep = pp_rep[last & 3];
+	in->prefix66 = (last & 3) == 1;
+	if (!mode64(x->cpu)) {
+		in->rex = 0x40;
+		in->vvvv &= 7;
+	}
+	in->has_modrm = false;
+	in->opcode = fetch(x);
+	if (bad)
+		ud(x);
+	switch (map) {
+	case 1: return &avx;
+	case 2: return &opcode_vex_0f38[in->opcode];
+	case 3: return &opcode_vex_0f3a[in->opcode];
+	default: return &none;
+	}
+}
+
 static const struct opcode *
 decode_opcode(struct exec *x)
 {
 	struct insn *in = &x->in;
 
 	in->opcode = decode_prefixes(x);
+	if ((in->opcode == 0xC4 || in->opcode == 0xC5) && is_vex(x))
+		return decode_vex(x);
 	if (in->opcode != 0x0F)
 		return &opcode_map_1[in->opcode];
 	in->opcode = fetch(x);
@@ -112,22 +186,6 @@ decode_opcode(struct exec *x)
 	return &opcode_map_0f[in->opcode];
 }
 
-/* Fetches the ModRM byte if it has not been yet; the address comes later. */
-static void
-need_modrm(struct exec *x)
-{
-	struct insn *in = &x->in;
-	uint8_t b;
-
-	if (in->has_modrm)
-		return;
-	b = fetch(x);
-	in->has_modrm = true;
-	in->mod = b >> 6;
-	in->reg = ((b >> 3) & 7) | ((in->rex & 4) << 1);
-	in->rm = (b & 7) | ((in->rex & 1) << 3);
-}
-
 static unsigned
 table_index(struct exec *x, const struct opcode *op)
 {
@@ -136,6 +194,8 @@ table_index(struct exec *x, const struct opcode *op)
 	switch (op->by) {
 	case BY_64:
 		return mode64(x->cpu);
+	case BY_L:
+		return in->vex_l;
 	case BY_PREFIX:
 		return in->rep == 0xF2 ? 3 : in->rep == 0xF3 ? 2 : in->prefix66 ? 1 : 0;
 	case BY_REG:
@@ -229,6 +289,14 @@ operand_reg(struct exec *x, struct operand *o, unsigned size, unsigned reg)
 }
 
 static void
+operand_vector(struct operand *o, unsigned kind, unsigned size, unsigned reg)
+{
+	o->kind = (uint8_t)kind;
+	o->size = (uint8_t)size;
+	o->reg = (uint8_t)(kind == OPERAND_MM ? reg & 7 : reg);
+}
+
+static void
 operand_imm(struct operand *o, unsigned size)
 {
 	o->kind = OPERAND_IMM;
@@ -247,6 +315,16 @@ operand_rm(struct exec *x, struct operand *o, unsigned size)
 	}
 }
 
+/* An MMX or XMM register, or that much memory. */
+static void
+operand_vector_rm(struct exec *x, struct operand *o, unsigned kind, unsigned memory)
+{
+	if (x->in.mod != 3)
+		operand_rm(x, o, memory);
+	else
+		operand_vector(o, kind, kind == OPERAND_MM ? 8 : 16, x->in.rm);
+}
+
 static void
 decode_operand(struct exec *x, struct operand *o, unsigned encoding)
 {
@@ -259,17 +337,34 @@ decode_operand(struct exec *x, struct operand *o, unsigned encoding)
 	case Ew: operand_rm(x, o, 2); break;
 	case Ev: operand_rm(x, o, v); break;
 	case Ed: operand_rm(x, o, 4); break;
+	case Ey: operand_rm(x, o, y); break;
 	case Gb: operand_reg(x, o, 1, in->reg); break;
 	case Gw: operand_reg(x, o, 2, in->reg); break;
 	case Gv: operand_reg(x, o, v, in->reg); break;
 	case Gy: operand_reg(x, o, y, in->reg); break;
+	case Gd: operand_reg(x, o, 4, in->reg); break;
+	case By: operand_reg(x, o, y, in->vvvv); break;
 	case Rv: operand_reg(x, o, v, in->rm); break;
 	case Ry: operand_reg(x, o, mode64(x->cpu) ? 8 : 4, in->rm); break;
 	case M: operand_rm(x, o, v); break;
 	case Mb: operand_rm(x, o, 1); break;
 	case Mw: operand_rm(x, o, 2); break;
+	case Md: operand_rm(x, o, 4); break;
 	case Mv: operand_rm(x, o, v); break;
 	case Mq: operand_rm(x, o, 8); break;
+	case My: operand_rm(x, o, y); break;
+	case Mt: operand_rm(x, o, 10); break;
+	case Mx: operand_rm(x, o, 16); break;
+	case Mw_Rd: operand_rm(x, o, in->mod == 3 ? 4 : 2); break;
+	case Pq: operand_vector(o, OPERAND_MM, 8, in->reg); break;
+	case Nq: operand_vector(o, OPERAND_MM, 8, in->rm); break;
+	case Qd: operand_vector_rm(x, o, OPERAND_MM, 4); break;
+	case Qq: operand_vector_rm(x, o, OPERAND_MM, 8); break;
+	case Vx: operand_vector(o, OPERAND_XMM, 16, in->reg); break;
+	case Ux: operand_vector(o, OPERAND_XMM, 16, in->rm); break;
+	case Wd: operand_vector_rm(x, o, OPERAND_XMM, 4); break;
+	case Wq: operand_vector_rm(x, o, OPERAND_XMM, 8); break;
+	case Wx: operand_vector_rm(x, o, OPERAND_XMM, 16); break;
 	case Ms: operand_rm(x, o, in->mod == 3 ? v : 2); break;
 	case Sw: o->kind = OPERAND_SREG; o->size = 2; o->reg = in->reg & 7; break;
 	case Zb: operand_reg(x, o, 1, zreg); break;
@@ -293,6 +388,7 @@ decode_operand(struct exec *x, struct operand *o, unsigned encoding)
 		in->ea = fetch_value(x, in->asize);
 		break;
 	case AL: o->kind = OPERAND_REG; o->size = 1; o->reg = CPU_RAX; break;
+	case AX: o->kind = OPERAND_REG; o->size = 2; o->reg = CPU_RAX; break;
 	case CL: o->kind = OPERAND_REG; o->size = 1; o->reg = CPU_RCX; break;
 	case DX: o->kind = OPERAND_REG; o->size = 2; o->reg = CPU_RDX; break;
 	case rAX: operand_reg(x, o, v, CPU_RAX); break;
@@ -312,7 +408,7 @@ wants_modrm(const uint8_t *operand, unsigned flags)
 	for (i = 0; i < 3; i++)
 		if (operand[i] >= Eb && operand[i] <= Sw)
 			return true;
-	return (flags & (OP_MODRM | OP_MEMORY)) != 0;
+	return (flags & (OP_MODRM | OP_MEMORY | OP_REGISTER)) != 0;
 }
 
 static void
@@ -350,10 +446,16 @@ check_allowed(struct exec *x, unsigned flags)
 		ud(x);
 	if ((flags & OP_MEMORY) && x->in.mod == 3)
 		ud(x);
+	if ((flags & OP_REGISTER) && x->in.mod != 3)
+		ud(x);
 	if (x->in.lock && !((flags & OP_LOCK) && memory))
 		ud(x);
 	if ((flags & OP_CPL0) && protected_mode(cpu) && cpu_cpl(cpu) != 0)
 		gp0(x);
+	if ((flags & OP_UMIP) && (cpu->cr4 & CR4_UMIP) && protected_mode(cpu) && cpu_cpl(cpu) != 0)
+		gp0(x);
+	if (flags & OP_FPU)
+		fpu_check(x, flags);
 }
 
 void
@@ -381,6 +483,7 @@ decode(struct exec *x)
 	if (op->execute == NULL)
 		ud(x);
 	in->op = op;
+	in->flags = flags;
 	decode_sizes(x, flags);
 
 	in->seg = CPU_DS;

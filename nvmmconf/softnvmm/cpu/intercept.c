@@ -6,9 +6,6 @@
  */
 #include "internal.h"
 
-#define CR4_OSXSAVE	0x00040000u
-#define CR4_PCE		0x00000100u
-
 void
 op_hlt(struct exec *x)
 {

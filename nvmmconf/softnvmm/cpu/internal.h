@@ -56,12 +56,12 @@
 #define CR4_PSE		0x00000010u
 #define CR4_PAE		0x00000020u
 #define CR4_PGE		0x00000080u
-/*
- * The bits that this processor has.  OSFXSR and OSXMMEXCPT only say what the
- * operating system will do with SSE, so they may be set though no SSE
- * instruction is here yet.
- */
-#define CR4_VALID	0x000007FCu	/* TSD DE PSE PAE MCE PGE PCE OSFXSR OSXMMEXCPT */
+#define CR4_PCE		0x00000100u
+#define CR4_OSFXSR	0x00000200u
+#define CR4_UMIP	0x00000800u
+#define CR4_OSXSAVE	0x00040000u
+/* The bits that this processor has: TSD DE PSE PAE MCE PGE PCE OSFXSR OSXMMEXCPT ... */
+#define CR4_VALID	(0x000007FCu | CR4_UMIP | CR4_OSXSAVE)
 
 #define EFER_SCE	0x00000001u
 #define EFER_LME	0x00000100u
@@ -90,7 +90,8 @@ struct span {
 };
 
 enum operand_kind {
-	OPERAND_NONE, OPERAND_REG, OPERAND_HIGH, OPERAND_SREG, OPERAND_MEM, OPERAND_IMM
+	OPERAND_NONE, OPERAND_REG, OPERAND_HIGH, OPERAND_SREG, OPERAND_MEM, OPERAND_IMM,
+	OPERAND_MM, OPERAND_XMM
 };
 
 struct operand {
@@ -105,7 +106,7 @@ typedef void handler(struct exec *);
 /* A row of the decode tables: see optable.c. */
 struct opcode {
 	handler *execute;	/* NULL: not an instruction */
-	uint16_t flags;		/* OP_* */
+	uint32_t flags;		/* OP_* */
 	uint8_t operand[3];	/* enum encoding */
 	uint8_t by;		/* enum by: what the sub-table is indexed by */
 	const struct opcode *table;
@@ -114,6 +115,7 @@ struct opcode {
 /* An instruction, decoded. */
 struct insn {
 	const struct opcode *op;
+	uint32_t flags;		/* OP_* of the rows that led to op */
 	uint8_t bytes[15], len;
 	uint8_t opcode;		/* last opcode byte */
 	uint8_t rex;
@@ -121,6 +123,9 @@ struct insn {
 	bool lock, prefix66, prefix67;
 	int8_t override;	/* enum cpu_seg_index, or -1 */
 	uint8_t osize, asize;	/* bytes */
+	bool vex;		/* with L, and vvvv as a register */
+	uint8_t vex_l, vvvv;
+	uint8_t modrm_at;	/* of bytes */
 	bool has_modrm;
 	uint8_t mod, reg, rm;	/* reg and rm with REX.R and REX.B added */
 	uint8_t seg;		/* memory operand: segment and offset */
@@ -183,6 +188,7 @@ bool should_stop(struct exec *);
 void decode(struct exec *);
 extern const struct opcode opcode_map_1[256], opcode_map_0f[256];
 extern const struct opcode opcode_map_0f38[256], opcode_map_0f3a[256];
+extern const struct opcode opcode_vex_0f38[256], opcode_vex_0f3a[256];
 uint64_t get(struct exec *, unsigned);
 uint64_t get_rmw(struct exec *, unsigned);
 void put(struct exec *, unsigned, uint64_t);
@@ -255,12 +261,44 @@ bool next_event(struct exec *);
 	X(daa) X(das) X(aaa) X(aas) X(aam) X(aad)			\
 	/* move.c */							\
 	X(mov) X(movzx) X(movsx) X(lea) X(xchg) X(bswap) X(movbe)	\
-	X(cmovcc) X(setcc) X(xlat) X(nop) X(lahf) X(sahf)		\
+	X(cmovcc) X(setcc) X(xlat) X(nop) X(clflush) X(lahf) X(sahf)		\
 	X(clc) X(stc) X(cmc) X(cld) X(std)				\
 	/* shift.c */							\
 	X(rol) X(ror) X(rcl) X(rcr) X(shl) X(shr) X(sar) X(shld) X(shrd)\
 	/* bit.c */							\
 	X(bt) X(bts) X(btr) X(btc) X(bsf) X(bsr) X(popcnt)		\
+	/* bmi.c */							\
+	X(lzcnt) X(tzcnt) X(andn) X(blsr) X(blsmsk) X(blsi) X(bextr)	\
+	X(bzhi) X(pdep) X(pext) X(mulx) X(rorx) X(sarx) X(shlx) X(shrx)	\
+	X(adcx) X(adox) X(crc32)					\
+	/* fpu.c */							\
+	X(fwait)							\
+	/* fpu_state.c */						\
+	X(fninit) X(fnclex) X(fldcw) X(fnstcw) X(fnstsw) X(ldmxcsr)	\
+	X(stmxcsr) X(fnstenv) X(fldenv) X(fnsave) X(frstor) X(fxsave)	\
+	X(fxrstor) X(xsave) X(xsaveopt) X(xrstor) X(xgetbv) X(emms)	\
+	/* x87_move.c */						\
+	X(fld) X(fld_m80) X(fld_st) X(fild) X(fld_constant) X(fst)	\
+	X(fstp) X(fstp_m80) X(fst_st) X(fstp_st) X(fist) X(fistp)	\
+	X(fisttp) X(fxch) X(fcmovcc) X(fabs) X(fchs) X(fxam) X(ffree)	\
+	X(ffreep) X(fincstp) X(fdecstp) X(fnop)				\
+	/* sse_move.c */						\
+	X(movv) X(movq_low) X(movss) X(movsd) X(movlps) X(movhlps)	\
+	X(movhps) X(movhps_store) X(movddup) X(movsldup) X(movshdup)	\
+	X(maskmov) X(pand) X(pandn) X(por) X(pxor) X(pshufd) X(pshuflw)	\
+	X(pshufhw) X(shufps) X(shufpd) X(punpcklbw) X(punpcklwd)	\
+	X(punpckldq) X(punpcklqdq) X(punpckhbw) X(punpckhwd)		\
+	X(punpckhdq) X(punpckhqdq) X(pinsrw) X(pextrw) X(pmovmskb)	\
+	X(movmskps) X(movmskpd)						\
+	/* simd_integer.c */						\
+	X(paddb) X(paddw) X(paddd) X(paddq) X(psubb) X(psubw) X(psubd)	\
+	X(psubq) X(paddsb) X(paddsw) X(psubsb) X(psubsw) X(paddusb)	\
+	X(paddusw) X(psubusb) X(psubusw) X(pcmpeqb) X(pcmpeqw)		\
+	X(pcmpeqd) X(pcmpgtb) X(pcmpgtw) X(pcmpgtd) X(pminub) X(pmaxub)	\
+	X(pminsw) X(pmaxsw) X(pavgb) X(pavgw) X(pmullw) X(pmulhw)	\
+	X(pmulhuw) X(pmuludq) X(pmaddwd) X(psadbw) X(packsswb)		\
+	X(packuswb) X(packssdw) X(psrlw) X(psrld) X(psrlq) X(psraw)	\
+	X(psrad) X(psllw) X(pslld) X(psllq) X(pslldq) X(psrldq)		\
 	/* string.c */							\
 	X(movs) X(cmps) X(stos) X(lods) X(scas)				\
 	/* control.c */							\

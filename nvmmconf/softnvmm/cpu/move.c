@@ -99,6 +99,13 @@ op_nop(struct exec *x)
 	(void)x;
 }
 
+/* CLFLUSH, CLFLUSHOPT: there is no cache, but the byte must be readable. */
+void
+op_clflush(struct exec *x)
+{
+	(void)get(x, 0);
+}
+
 #define FLAGS_AH	(FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF)
 
 void

@@ -9,7 +9,7 @@
  */
 #include "optable.h"
 
-static void
+void
 op_gap(struct exec *x)
 {
 	unimplemented(x);
@@ -61,7 +61,7 @@ static const struct opcode group5[8] = {
 };
 
 static const struct opcode group6[8] = {
-	R1(sldt, OP_PROT, Ms), R1(str, OP_PROT, Ms),
+	R1(sldt, OP_PROT | OP_UMIP, Ms), R1(str, OP_PROT | OP_UMIP, Ms),
 	R1(lldt, OP_PROT | CPL0, Ew), R1(ltr, OP_PROT | CPL0, Ew),
 	R1(verr, OP_PROT, Ew), R1(verw, OP_PROT, Ew)
 };
@@ -70,7 +70,7 @@ static const struct opcode group7_rm1[8] = {
 	R0(monitor, 0), R0(mwait, 0), GAP(CLAC), GAP(STAC)
 };
 
-static const struct opcode group7_rm2[8] = { GAP(XGETBV), R0(xsetbv, 0) };
+static const struct opcode group7_rm2[8] = { R0(xgetbv, 0), R0(xsetbv, 0) };
 
 static const struct opcode group7_rm7[8] = {
 	R0(swapgs, OP_O64 | CPL0), R0(rdtscp, 0)
@@ -85,16 +85,16 @@ static const struct opcode group7_rm3[8] = {
 	R0(svm, 0), R0(svm, 0), R0(svm, 0), R0(svm, 0)
 };
 
-static const struct opcode group7_mod1[2] = { R1(sidt, 0, M), SUB(BY_RM, group7_rm1) };
+static const struct opcode group7_mod1[2] = { R1(sidt, OP_UMIP, M), SUB(BY_RM, group7_rm1) };
 static const struct opcode group7_mod2[2] = { R1(lgdt, CPL0, M), SUB(BY_RM, group7_rm2) };
 static const struct opcode group7_mod7[2] = { R1(invlpg, CPL0, M), SUB(BY_RM, group7_rm7) };
-static const struct opcode group7_mod0[2] = { R1(sgdt, 0, M), SUB(BY_RM, group7_rm0) };
+static const struct opcode group7_mod0[2] = { R1(sgdt, OP_UMIP, M), SUB(BY_RM, group7_rm0) };
 static const struct opcode group7_mod3[2] = { R1(lidt, CPL0, M), SUB(BY_RM, group7_rm3) };
 
 static const struct opcode group7[8] = {
 	SUB(BY_MOD, group7_mod0), SUB(BY_MOD, group7_mod1),
 	SUB(BY_MOD, group7_mod2), SUB(BY_MOD, group7_mod3),
-	R1(smsw, 0, Ms), { .execute = NULL },
+	R1(smsw, OP_UMIP, Ms), { .execute = NULL },
 	R1(lmsw, CPL0, Ew), SUB(BY_MOD, group7_mod7)
 };
 
@@ -113,8 +113,21 @@ static const struct opcode group11b[8] = { R2(mov, 0, Eb, Ib) };
 static const struct opcode group11v[8] = { R2(mov, 0, Ev, Iz) };
 
 static const struct opcode group15_mem[8] = {
-	GAP(FXSAVE), GAP(FXRSTOR), GAP(LDMXCSR), GAP(STMXCSR),
-	GAP(XSAVE), GAP(XRSTOR), GAP(XSAVEOPT), GAP(CLFLUSH)
+	R0(fxsave, OP_X87_NOWAIT | OP_MEMORY), R0(fxrstor, OP_X87_NOWAIT | OP_MEMORY),
+	R1(ldmxcsr, OP_SSE, Md), R1(stmxcsr, OP_SSE, Md),
+	R0(xsave, OP_XSAVE | OP_MEMORY), R0(xrstor, OP_XSAVE | OP_MEMORY),
+	R0(xsaveopt, OP_XSAVE | OP_MEMORY), R1(clflush, OP_MEMORY, Mb)
+};
+
+/* With 66 CLFLUSHOPT, and CLWB, which is not here. */
+static const struct opcode group15_mem66[8] = {
+	{ .execute = NULL }, { .execute = NULL }, { .execute = NULL }, { .execute = NULL },
+	{ .execute = NULL }, { .execute = NULL }, { .execute = NULL },
+	R1(clflush, OP_MEMORY, Mb)
+};
+
+static const struct opcode group15_mem_by[4] = {
+	SUB(BY_REG, group15_mem), SUB(BY_REG, group15_mem66)
 };
 
 static const struct opcode group15_reg[8] = {
@@ -124,7 +137,7 @@ static const struct opcode group15_reg[8] = {
 };
 
 static const struct opcode group15[2] = {
-	SUB(BY_REG, group15_mem), SUB(BY_REG, group15_reg)
+	SUB(BY_PREFIX, group15_mem_by), SUB(BY_REG, group15_reg)
 };
 
 /* POPCNT has F3 as a part of its opcode. */
@@ -135,22 +148,72 @@ static const struct opcode prefixed_b8[4] = {
 /* MOVBE with F2 is CRC32. */
 static const struct opcode prefixed_38f0[4] = {
 	R2(movbe, OP_MEMORY, Gv, Mv), R2(movbe, OP_MEMORY, Gv, Mv),
-	R2(movbe, OP_MEMORY, Gv, Mv), GAP(CRC32)
+	R2(movbe, OP_MEMORY, Gv, Mv), R2(crc32, 0, Gy, Eb)
 };
 static const struct opcode prefixed_38f1[4] = {
 	R2(movbe, OP_MEMORY, Mv, Gv), R2(movbe, OP_MEMORY, Mv, Gv),
-	R2(movbe, OP_MEMORY, Mv, Gv), GAP(CRC32)
+	R2(movbe, OP_MEMORY, Mv, Gv), R2(crc32, 0, Gy, Ev)
 };
+static const struct opcode prefixed_38f6[4] = {
+	{ .execute = NULL }, R2(adcx, 0, Gy, Ey), R2(adox, 0, Gy, Ey), { .execute = NULL }
+};
+/* TZCNT and LZCNT are BSF and BSR with F3. */
+static const struct opcode prefixed_bc[4] = {
+	R2(bsf, 0, Gv, Ev), R2(bsf, 0, Gv, Ev), R2(tzcnt, 0, Gv, Ev), R2(bsf, 0, Gv, Ev)
+};
+static const struct opcode prefixed_bd[4] = {
+	R2(bsr, 0, Gv, Ev), R2(bsr, 0, Gv, Ev), R2(lzcnt, 0, Gv, Ev), R2(bsr, 0, Gv, Ev)
+};
+
 
 /* MOVSXD reads 32 bits even for a 16-bit operand, as AMD does; Intel reads 16. */
 static const struct opcode opcode_63[2] = { R2(arpl, OP_PROT, Ew, Gw), R2(movsx, 0, Gv, Ed) };
-/* In 64-bit mode, and with two register operands in others, C4 and C5 are VEX. */
-static const struct opcode les_mod[2] = { R1(load_far_pointer, 0, Gv), GAP(VEX) };
-static const struct opcode lds_mod[2] = { R1(load_far_pointer, 0, Gv), GAP(VEX) };
-static const struct opcode opcode_c4[2] = { SUB(BY_MOD, les_mod), GAP(VEX) };
-static const struct opcode opcode_c5[2] = { SUB(BY_MOD, lds_mod), GAP(VEX) };
 static const struct opcode bound_mod[2] = { R2(bound, 0, Gv, M), GAP(EVEX) };
 static const struct opcode opcode_62[2] = { SUB(BY_MOD, bound_mod), GAP(EVEX) };
+
+/* MMX and SSE: rows by prefix, in the order of enum by. */
+#define NONE		{ .execute = NULL }
+#define SSEU		(OP_SSE | OP_UNALIGNED)
+#define PREFIXED(...)	{ .by = BY_PREFIX, .table = (const struct opcode[4]){ __VA_ARGS__ } }
+#define BY_MODE(...)	{ .by = BY_MOD, .table = (const struct opcode[2]){ __VA_ARGS__ } }
+#define PACKED(h)	PREFIXED(R2(h, OP_MMX, Pq, Qq), R2(h, OP_SSE, Vx, Wx), NONE, NONE)
+#define XMM66(...)	PREFIXED(NONE, __VA_ARGS__, NONE, NONE)
+#define XMM_PS_PD(h)	PREFIXED(R2(h, OP_SSE, Vx, Wx), R2(h, OP_SSE, Vx, Wx), NONE, NONE)
+/* Shifts by an immediate. */
+#define SHIFT(h)	PREFIXED(R2(h, OP_MMX | OP_REGISTER, Nq, Ib),		\
+			    R2(h, OP_SSE | OP_REGISTER, Ux, Ib), NONE, NONE)
+
+static const struct opcode group12[8] = {
+	NONE, NONE, SHIFT(psrlw), NONE, SHIFT(psraw), NONE, SHIFT(psllw), NONE
+};
+static const struct opcode group13[8] = {
+	NONE, NONE, SHIFT(psrld), NONE, SHIFT(psrad), NONE, SHIFT(pslld), NONE
+};
+static const struct opcode group14[8] = {
+	NONE, NONE, SHIFT(psrlq), XMM66(R2(psrldq, OP_SSE | OP_REGISTER, Ux, Ib)),
+	NONE, NONE, SHIFT(psllq), XMM66(R2(pslldq, OP_SSE | OP_REGISTER, Ux, Ib))
+};
+
+/* BMI: by VEX.L, which must be 0, then by VEX.pp. */
+#define VEX(...)	{ .by = BY_L, .table = (const struct opcode[2]){ PREFIXED(__VA_ARGS__), NONE } }
+
+static const struct opcode group17[8] = {
+	NONE, R2(blsr, 0, By, Ey), R2(blsmsk, 0, By, Ey), R2(blsi, 0, By, Ey)
+};
+
+const struct opcode opcode_vex_0f38[256] = {
+	[0xF2] = VEX(R3(andn, 0, Gy, By, Ey), NONE, NONE, NONE),
+	[0xF3] = VEX(SUB(BY_REG, group17), NONE, NONE, NONE),
+	[0xF5] = VEX(R3(bzhi, 0, Gy, Ey, By), NONE, R3(pext, 0, Gy, By, Ey),
+	    R3(pdep, 0, Gy, By, Ey)),
+	[0xF6] = VEX(NONE, NONE, NONE, R3(mulx, 0, Gy, By, Ey)),
+	[0xF7] = VEX(R3(bextr, 0, Gy, Ey, By), R3(shlx, 0, Gy, Ey, By),
+	    R3(sarx, 0, Gy, Ey, By), R3(shrx, 0, Gy, Ey, By))
+};
+
+const struct opcode opcode_vex_0f3a[256] = {
+	[0xF0] = VEX(NONE, NONE, NONE, R3(rorx, 0, Gy, Ey, Ib))
+};
 
 /* The six forms of an arithmetic instruction, at 00, 08, ... 38. */
 #define ALU(at, name, lock)						\
@@ -209,7 +272,7 @@ const struct opcode opcode_map_1[256] = {
 	EIGHT(0x90, R2(xchg, 0, Zv, rAX)),
 	[0x98] = R0(cbw, 0), [0x99] = R0(cwd, 0),
 	[0x9A] = R1(call_far, I64, Ap),
-	[0x9B] = GAP(FWAIT),
+	[0x9B] = R0(fwait, 0),
 	[0x9C] = R0(pushf, D64), [0x9D] = R0(popf, D64),
 	[0x9E] = R0(sahf, 0), [0x9F] = R0(lahf, 0),
 	[0xA0] = R2(mov, 0, AL, Ob), [0xA1] = R2(mov, 0, rAX, Ov),
@@ -224,7 +287,9 @@ const struct opcode opcode_map_1[256] = {
 	EIGHT(0xB8, R2(mov, 0, Zv, Iv)),
 	[0xC0] = GROUP(group2, Eb, Ib), [0xC1] = GROUP(group2, Ev, Ib),
 	[0xC2] = R1(ret_imm, D64, Iw), [0xC3] = R0(ret, D64),
-	[0xC4] = SUB(BY_64, opcode_c4), [0xC5] = SUB(BY_64, opcode_c5),
+	/* C4 and C5 are VEX in 64-bit mode, and in others with mod 3. */
+	[0xC4] = R1(load_far_pointer, I64 | OP_MEMORY, Gv),
+	[0xC5] = R1(load_far_pointer, I64 | OP_MEMORY, Gv),
 	[0xC6] = SUB(BY_REG, group11b), [0xC7] = SUB(BY_REG, group11v),
 	[0xC8] = R2(enter, D64, Iw, Ib2), [0xC9] = R0(leave, D64),
 	[0xCA] = R1(retf_imm, 0, Iw), [0xCB] = R0(retf, 0),
@@ -234,7 +299,10 @@ const struct opcode opcode_map_1[256] = {
 	[0xD2] = GROUP(group2, Eb, CL), [0xD3] = GROUP(group2, Ev, CL),
 	[0xD4] = R1(aam, I64, Ib), [0xD5] = R1(aad, I64, Ib),
 	[0xD7] = R0(xlat, 0),
-	EIGHT(0xD8, GAP(x87)),
+	[0xD8] = SUB(BY_MOD, opcode_d8), [0xD9] = SUB(BY_MOD, opcode_d9),
+	[0xDA] = SUB(BY_MOD, opcode_da), [0xDB] = SUB(BY_MOD, opcode_db),
+	[0xDC] = SUB(BY_MOD, opcode_dc), [0xDD] = SUB(BY_MOD, opcode_dd),
+	[0xDE] = SUB(BY_MOD, opcode_de), [0xDF] = SUB(BY_MOD, opcode_df),
 	[0xE0] = R1(loopne, D64, Jb), [0xE1] = R1(loope, D64, Jb),
 	[0xE2] = R1(loop, D64, Jb), [0xE3] = R1(jrcxz, D64, Jb),
 	[0xE4] = R2(in, 0, AL, Ib), [0xE5] = R2(in, 0, eAX, Ib),
@@ -259,21 +327,63 @@ const struct opcode opcode_map_0f[256] = {
 	[0x08] = R0(invd, CPL0), [0x09] = R0(wbinvd, CPL0),
 	[0x0D] = R1(nop, OP_MODRM, NO) /* PREFETCHW */,
 	[0x0E] = GAP(FEMMS), [0x0F] = GAP(3DNow),
-	EIGHT(0x10, GAP(SSE)),
+	[0x10] = PREFIXED(R2(movv, SSEU, Vx, Wx), R2(movv, SSEU, Vx, Wx),
+	    R2(movss, OP_SSE, Vx, Wd), R2(movsd, OP_SSE, Vx, Wq)),
+	[0x11] = PREFIXED(R2(movv, SSEU, Wx, Vx), R2(movv, SSEU, Wx, Vx),
+	    R2(movss, OP_SSE, Wd, Vx), R2(movsd, OP_SSE, Wq, Vx)),
+	[0x12] = PREFIXED(BY_MODE(R2(movlps, OP_SSE, Vx, Mq), R2(movhlps, OP_SSE, Vx, Ux)),
+	    R2(movlps, OP_SSE | OP_MEMORY, Vx, Mq), R2(movsldup, OP_SSE, Vx, Wx),
+	    R2(movddup, OP_SSE, Vx, Wq)),
+	[0x13] = PREFIXED(R2(movv, OP_SSE | OP_MEMORY, Mq, Vx),
+	    R2(movv, OP_SSE | OP_MEMORY, Mq, Vx), NONE, NONE),
+	[0x14] = PREFIXED(R2(punpckldq, OP_SSE, Vx, Wx), R2(punpcklqdq, OP_SSE, Vx, Wx), NONE, NONE),
+	[0x15] = PREFIXED(R2(punpckhdq, OP_SSE, Vx, Wx), R2(punpckhqdq, OP_SSE, Vx, Wx), NONE, NONE),
+	[0x16] = PREFIXED(R2(movhps, OP_SSE, Vx, Wq), R2(movhps, OP_SSE | OP_MEMORY, Vx, Mq),
+	    R2(movshdup, OP_SSE, Vx, Wx), NONE),
+	[0x17] = PREFIXED(R2(movhps_store, OP_SSE | OP_MEMORY, Mq, Vx),
+	    R2(movhps_store, OP_SSE | OP_MEMORY, Mq, Vx), NONE, NONE),
 	/* Hints (PREFETCHh, ENDBR, NOP): an address, no access. */
 	EIGHT(0x18, R0(nop, OP_MODRM)),
 	[0x20] = R2(mov_from_cr, CPL0, Ry, NO), [0x21] = R2(mov_from_dr, CPL0, Ry, NO),
 	[0x22] = R2(mov_to_cr, CPL0, Ry, NO), [0x23] = R2(mov_to_dr, CPL0, Ry, NO),
-	EIGHT(0x28, GAP(SSE)),
+	[0x28] = PREFIXED(R2(movv, OP_SSE, Vx, Wx), R2(movv, OP_SSE, Vx, Wx), NONE, NONE),
+	[0x29] = PREFIXED(R2(movv, OP_SSE, Wx, Vx), R2(movv, OP_SSE, Wx, Vx), NONE, NONE),
+	[0x2A] = GAP(CVTPI2PS), [0x2C] = GAP(CVTTPS2PI), [0x2D] = GAP(CVTPS2PI),
+	[0x2B] = PREFIXED(R2(movv, OP_SSE | OP_MEMORY, Mx, Vx),
+	    R2(movv, OP_SSE | OP_MEMORY, Mx, Vx), NONE, NONE),
+	[0x2E] = GAP(UCOMISS), [0x2F] = GAP(COMISS),
 	[0x30] = R0(wrmsr, CPL0), [0x31] = R0(rdtsc, 0),
 	[0x32] = R0(rdmsr, CPL0), [0x33] = R0(rdpmc, 0),
 	[0x34] = R0(sysenter, 0), [0x35] = R0(sysexit, CPL0),
 	SIXTEEN(0x40, R2(cmovcc, 0, Gv, Ev)),
-	SIXTEEN(0x50, GAP(SSE)), SIXTEEN(0x60, GAP(SSE)),
+	[0x50] = PREFIXED(R2(movmskps, OP_SSE | OP_REGISTER, Gd, Ux),
+	    R2(movmskpd, OP_SSE | OP_REGISTER, Gd, Ux), NONE, NONE),
+	[0x51] = GAP(SQRTPS), [0x52] = GAP(RSQRTPS), [0x53] = GAP(RCPPS),
+	[0x54] = XMM_PS_PD(pand), [0x55] = XMM_PS_PD(pandn),
+	[0x56] = XMM_PS_PD(por), [0x57] = XMM_PS_PD(pxor),
+	EIGHT(0x58, GAP(ADDPS)),
+	[0x60] = PREFIXED(R2(punpcklbw, OP_MMX, Pq, Qd), R2(punpcklbw, OP_SSE, Vx, Wx), NONE, NONE),
+	[0x61] = PREFIXED(R2(punpcklwd, OP_MMX, Pq, Qd), R2(punpcklwd, OP_SSE, Vx, Wx), NONE, NONE),
+	[0x62] = PREFIXED(R2(punpckldq, OP_MMX, Pq, Qd), R2(punpckldq, OP_SSE, Vx, Wx), NONE, NONE),
+	[0x63] = PACKED(packsswb), [0x64] = PACKED(pcmpgtb), [0x65] = PACKED(pcmpgtw),
+	[0x66] = PACKED(pcmpgtd), [0x67] = PACKED(packuswb), [0x68] = PACKED(punpckhbw),
+	[0x69] = PACKED(punpckhwd), [0x6A] = PACKED(punpckhdq), [0x6B] = PACKED(packssdw),
+	[0x6C] = XMM66(R2(punpcklqdq, OP_SSE, Vx, Wx)),
+	[0x6D] = XMM66(R2(punpckhqdq, OP_SSE, Vx, Wx)),
+	[0x6E] = PREFIXED(R2(movv, OP_MMX, Pq, Ey), R2(movv, OP_SSE, Vx, Ey), NONE, NONE),
+	[0x6F] = PREFIXED(R2(movv, OP_MMX, Pq, Qq), R2(movv, OP_SSE, Vx, Wx),
+	    R2(movv, SSEU, Vx, Wx), NONE),
+	[0x70] = PREFIXED(R3(pshuflw, OP_MMX, Pq, Qq, Ib), R3(pshufd, OP_SSE, Vx, Wx, Ib),
+	    R3(pshufhw, OP_SSE, Vx, Wx, Ib), R3(pshuflw, OP_SSE, Vx, Wx, Ib)),
+	[0x71] = SUB(BY_REG, group12), [0x72] = SUB(BY_REG, group13), [0x73] = SUB(BY_REG, group14),
 	[0x78] = R0(vmx, OP_MODRM), [0x79] = R0(vmx, OP_MODRM) /* VMREAD, VMWRITE */,
-	[0x70] = GAP(SSE), [0x71] = GAP(SSE), [0x72] = GAP(SSE), [0x73] = GAP(SSE),
-	[0x74] = GAP(SSE), [0x75] = GAP(SSE), [0x76] = GAP(SSE), [0x77] = GAP(EMMS),
-	[0x7C] = GAP(SSE), [0x7D] = GAP(SSE), [0x7E] = GAP(SSE), [0x7F] = GAP(SSE),
+	[0x74] = PACKED(pcmpeqb), [0x75] = PACKED(pcmpeqw), [0x76] = PACKED(pcmpeqd),
+	[0x77] = PREFIXED(R0(emms, OP_MMX), NONE, NONE, NONE),
+	[0x7C] = GAP(HADDPD), [0x7D] = GAP(HSUBPD),
+	[0x7E] = PREFIXED(R2(movv, OP_MMX, Ey, Pq), R2(movv, OP_SSE, Ey, Vx),
+	    R2(movq_low, OP_SSE, Vx, Wq), NONE),
+	[0x7F] = PREFIXED(R2(movv, OP_MMX, Qq, Pq), R2(movv, OP_SSE, Wx, Vx),
+	    R2(movv, SSEU, Wx, Vx), NONE),
 	SIXTEEN(0x80, R1(jcc, D64, Jz)),
 	SIXTEEN(0x90, R1(setcc, 0, Eb)),
 	[0xA0] = R0(push_sreg, D64), [0xA1] = R0(pop_sreg, D64),
@@ -292,17 +402,43 @@ const struct opcode opcode_map_0f[256] = {
 	[0xB8] = SUB(BY_PREFIX, prefixed_b8),
 	[0xB9] = { .execute = NULL /* UD1 */ },
 	[0xBA] = GROUP(group8, Ev, Ib), [0xBB] = R2(btc, LOCK, Ev, Gv),
-	/* F3 makes TZCNT and LZCNT of these only where CPUID has them. */
-	[0xBC] = R2(bsf, 0, Gv, Ev), [0xBD] = R2(bsr, 0, Gv, Ev),
+	[0xBC] = SUB(BY_PREFIX, prefixed_bc), [0xBD] = SUB(BY_PREFIX, prefixed_bd),
 	[0xBE] = R2(movsx, 0, Gv, Eb), [0xBF] = R2(movsx, 0, Gv, Ew),
 	[0xC0] = R2(xadd, LOCK, Eb, Gb), [0xC1] = R2(xadd, LOCK, Ev, Gv),
-	[0xC2] = GAP(SSE), [0xC3] = GAP(MOVNTI), [0xC4] = GAP(SSE), [0xC5] = GAP(SSE),
-	[0xC6] = GAP(SSE), [0xC7] = SUB(BY_REG, group9),
+	[0xC2] = GAP(CMPPS), [0xC3] = PREFIXED(R2(mov, OP_MEMORY, My, Gy), NONE, NONE, NONE),
+	[0xC4] = PREFIXED(R3(pinsrw, OP_MMX, Pq, Mw_Rd, Ib), R3(pinsrw, OP_SSE, Vx, Mw_Rd, Ib),
+	    NONE, NONE),
+	[0xC5] = PREFIXED(R3(pextrw, OP_MMX | OP_REGISTER, Gd, Nq, Ib),
+	    R3(pextrw, OP_SSE | OP_REGISTER, Gd, Ux, Ib), NONE, NONE),
+	[0xC6] = PREFIXED(R3(shufps, OP_SSE, Vx, Wx, Ib), R3(shufpd, OP_SSE, Vx, Wx, Ib),
+	    NONE, NONE),
+	[0xC7] = SUB(BY_REG, group9),
 	EIGHT(0xC8, R1(bswap, 0, Zv)),
-	SIXTEEN(0xD0, GAP(SSE)), SIXTEEN(0xE0, GAP(SSE)),
-	EIGHT(0xF0, GAP(SSE)),
-	[0xF8] = GAP(SSE), [0xF9] = GAP(SSE), [0xFA] = GAP(SSE), [0xFB] = GAP(SSE),
-	[0xFC] = GAP(SSE), [0xFD] = GAP(SSE), [0xFE] = GAP(SSE)
+	[0xD0] = GAP(ADDSUBPD), [0xD1] = PACKED(psrlw), [0xD2] = PACKED(psrld),
+	[0xD3] = PACKED(psrlq), [0xD4] = PACKED(paddq), [0xD5] = PACKED(pmullw),
+	[0xD6] = PREFIXED(NONE, R2(movq_low, OP_SSE, Wq, Vx),
+	    R2(movq_low, OP_SSE | OP_MMX | OP_REGISTER, Vx, Nq),
+	    R2(movq_low, OP_SSE | OP_MMX | OP_REGISTER, Pq, Ux)),
+	[0xD7] = PREFIXED(R2(pmovmskb, OP_MMX | OP_REGISTER, Gd, Nq),
+	    R2(pmovmskb, OP_SSE | OP_REGISTER, Gd, Ux), NONE, NONE),
+	[0xD8] = PACKED(psubusb), [0xD9] = PACKED(psubusw), [0xDA] = PACKED(pminub),
+	[0xDB] = PACKED(pand), [0xDC] = PACKED(paddusb), [0xDD] = PACKED(paddusw),
+	[0xDE] = PACKED(pmaxub), [0xDF] = PACKED(pandn), [0xE0] = PACKED(pavgb),
+	[0xE1] = PACKED(psraw), [0xE2] = PACKED(psrad), [0xE3] = PACKED(pavgw),
+	[0xE4] = PACKED(pmulhuw), [0xE5] = PACKED(pmulhw), [0xE6] = GAP(CVTPD2DQ),
+	[0xE7] = PREFIXED(R2(movv, OP_MMX | OP_MEMORY, Mq, Pq),
+	    R2(movv, OP_SSE | OP_MEMORY, Mx, Vx), NONE, NONE),
+	[0xE8] = PACKED(psubsb), [0xE9] = PACKED(psubsw), [0xEA] = PACKED(pminsw),
+	[0xEB] = PACKED(por), [0xEC] = PACKED(paddsb), [0xED] = PACKED(paddsw),
+	[0xEE] = PACKED(pmaxsw), [0xEF] = PACKED(pxor),
+	[0xF0] = PREFIXED(NONE, NONE, NONE, R2(movv, SSEU | OP_MEMORY, Vx, Mx)),
+	[0xF1] = PACKED(psllw), [0xF2] = PACKED(pslld), [0xF3] = PACKED(psllq),
+	[0xF4] = PACKED(pmuludq), [0xF5] = PACKED(pmaddwd), [0xF6] = PACKED(psadbw),
+	[0xF7] = PREFIXED(R2(maskmov, OP_MMX | OP_REGISTER, Pq, Nq),
+	    R2(maskmov, OP_SSE | OP_REGISTER, Vx, Ux), NONE, NONE),
+	[0xF8] = PACKED(psubb), [0xF9] = PACKED(psubw), [0xFA] = PACKED(psubd),
+	[0xFB] = PACKED(psubq), [0xFC] = PACKED(paddb), [0xFD] = PACKED(paddw),
+	[0xFE] = PACKED(paddd)
 };
 
 const struct opcode opcode_map_0f38[256] = {
@@ -311,7 +447,7 @@ const struct opcode opcode_map_0f38[256] = {
 	[0x40] = GAP(SSE4), [0x41] = GAP(SSE4),
 	[0x82] = GAP(INVPCID),
 	[0xF0] = SUB(BY_PREFIX, prefixed_38f0), [0xF1] = SUB(BY_PREFIX, prefixed_38f1),
-	[0xF6] = GAP(ADX)
+	[0xF6] = SUB(BY_PREFIX, prefixed_38f6)
 };
 
 const struct opcode opcode_map_0f3a[256] = {

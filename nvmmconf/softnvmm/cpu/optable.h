@@ -18,6 +18,16 @@
 #define OP_PROT		0x0020u	/* #UD in real and virtual-8086 mode */
 #define OP_MODRM	0x0040u	/* a ModRM byte follows though no operand says so */
 #define OP_MEMORY	0x0080u	/* #UD for a register operand */
+/* Who may execute x87, MMX and SSE instructions: fpu_check(). */
+#define OP_X87		0x010000u	/* waits for pending exceptions */
+#define OP_X87_NOWAIT	0x020000u
+#define OP_MMX		0x040000u
+#define OP_SSE		0x080000u
+#define OP_XSAVE	0x100000u
+#define OP_FPU		(OP_X87 | OP_X87_NOWAIT | OP_MMX | OP_SSE | OP_XSAVE)
+#define OP_UMIP		0x800000u	/* #GP(0) above CPL 0 if CR4.UMIP */
+#define OP_REGISTER	0x200000u	/* #UD for a memory operand */
+#define OP_UNALIGNED	0x400000u	/* 16 bytes of memory need no alignment */
 
 /* struct opcode .by */
 enum by {
@@ -26,18 +36,31 @@ enum by {
 	BY_RM,		/* 8 rows: ModRM.rm */
 	BY_MOD,		/* 2 rows: memory, register */
 	BY_PREFIX,	/* 4 rows: none, 66, F3, F2 */
-	BY_64		/* 2 rows: other modes, 64-bit mode */
+	BY_64,		/* 2 rows: other modes, 64-bit mode */
+	BY_L		/* 2 rows: VEX.L */
 };
+
+/* An instruction that is still to be written: #UD, and counted. */
+handler op_gap;
+extern const struct opcode opcode_d8[2], opcode_d9[2], opcode_da[2], opcode_db[2];
+extern const struct opcode opcode_dc[2], opcode_dd[2], opcode_de[2], opcode_df[2];
 
 /* Operand encodings.  b, w, d, v, y, z as in the SDM; NO ends the list. */
 enum encoding {
 	NO,
 	Eb, Ew, Ed, Ev,		/* ModRM.rm, register or memory */
+	Ey,			/* 32 bits, 64 with REX.W */
 	Gb, Gw, Gv, Gy,		/* ModRM.reg */
+	Gd,
 	Rv, Ry,			/* ModRM.rm, always a register */
-	M, Mb, Mw, Mv, Mq,	/* memory; M has no size of its own */
+	M, Mb, Mw, Md, Mv, Mq,	/* memory; M has no size of its own */
+	My, Mt, Mx,		/* 4 or 8, 10, 16 bytes */
+	Mw_Rd,			/* 16 bits of memory, 32 of a register */
+	Pq, Qd, Qq, Nq,		/* MMX: reg; rm, 4 or 8 bytes of memory; rm, never memory */
+	Vx, Wd, Wq, Wx, Ux,	/* XMM: reg; rm, 4, 8 or 16 bytes; rm, never memory */
 	Ms,			/* register (size v) or 16 bits of memory: SMSW, SLDT, MOV Sreg */
-	Sw,			/* ModRM.reg, segment register */
+	Sw,			/* ModRM.reg, segment register; the last with a ModRM */
+	By,			/* VEX.vvvv */
 	Zb, Zv,			/* low three bits of the opcode */
 	Ib, Iw, Iz, Iv,		/* immediate; Iz sign-extends 32 bits to 64 */
 	sIb,			/* 8 bits, sign-extended */
@@ -45,7 +68,7 @@ enum encoding {
 	Jb, Jz,			/* relative to the next instruction */
 	Ap,			/* selector:offset in the instruction */
 	Ob, Ov,			/* memory at an offset in the instruction */
-	AL, CL, DX, rAX, eAX, ONE,	/* eAX: 32 bits at most (IN, OUT) */
+	AL, AX, CL, DX, rAX, eAX, ONE,	/* eAX: 32 bits at most (IN, OUT) */
 	Xb, Xv			/* strings: only the size matters */
 };
 
