@@ -140,6 +140,23 @@ struct cpu_bus {
 /* Room for one direct-mapped cache of guest-physical pages. */
 #define CPU_PAGE_CACHE	64
 
+/* The translation lookaside buffer: a direct-mapped cache of linear pages. */
+#define CPU_TLB		256
+
+struct cpu_tlb_entry {
+	uint64_t page;		/* linear address / 4096 */
+	uint64_t gpa;
+	uint64_t generation;
+	bool writable, user, no_execute, global, dirty, large;
+};
+
+struct cpu_tlb {
+	uint64_t last, all, local;	/* generations */
+	uint64_t cr3;			/* what the entries came from */
+	uint32_t cr4, efer;
+	struct cpu_tlb_entry entry[CPU_TLB];
+};
+
 struct cpu {
 	uint64_t gpr[CPU_NGPR];
 	uint64_t rip;
@@ -173,6 +190,8 @@ struct cpu {
 			uint8_t *host;
 			uint32_t access;
 		} cache[CPU_PAGE_CACHE];
+		struct cpu_tlb tlb;
+		bool ss_shadow;	/* the shadow is that of MOV SS or POP SS */
 	} private;
 };
 

@@ -42,9 +42,12 @@
 #define F_LZCNT		(1u << 5)
 #define F_PREFETCHW	(1u << 8)
 /* Leaf 7. */
-#define F_BMI1		(1u << 3)	/* EBX */
+#define F_FSGSBASE	(1u << 0)	/* EBX */
+#define F_BMI1		(1u << 3)
+#define F_SMEP		(1u << 7)
 #define F_BMI2		(1u << 8)
 #define F_ADX		(1u << 19)
+#define F_SMAP		(1u << 20)
 #define F_CLFLUSHOPT	(1u << 23)
 #define F_UMIP		(1u << 2)	/* ECX */
 /* Leaf D, subleaf 1. */
@@ -93,7 +96,8 @@ cpu_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 	case 7:
 		if (subleaf != 0)
 			break;
-		out[1] = F_BMI1 | F_BMI2 | F_ADX | F_CLFLUSHOPT;
+		out[1] = F_FSGSBASE | F_BMI1 | F_SMEP | F_BMI2 | F_ADX | F_SMAP |
+		    F_CLFLUSHOPT;
 		out[2] = F_UMIP;
 		break;
 	case 0xD:	/* x87 and SSE; what is enabled is the hypervisor's to say */

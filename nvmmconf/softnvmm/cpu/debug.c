@@ -12,7 +12,8 @@
 /* R/Wn */
 #define ON_EXECUTE	0u
 #define ON_WRITE	1u
-#define ON_IO		2u
+/* 2, on I/O, may be set and never hits: IN, OUT, INS and OUTS are carried out
+ * by the hypervisor, and there no debug trap follows them (cpu_advance()). */
 #define ON_ACCESS	3u
 
 static unsigned
@@ -44,6 +45,9 @@ debug_instruction(struct exec *x)
 	unsigned n;
 
 	if (!(cpu->dr7 & DR7_ENABLE) || (cpu->rflags & FLAG_RF))
+		return;
+	/* MOV SS and POP SS hold off this one too (SDM 3A 7.8.3). */
+	if (cpu->int_shadow && cpu->private.ss_shadow)
 		return;
 	if (!mode64(cpu))
 		at = (uint32_t)(cpu->seg[CPU_CS].base + at);
@@ -123,7 +127,7 @@ void
 op_mov_to_dr(struct exec *x)
 {
 	struct cpu *cpu = x->cpu;
-	unsigned n = debug_register(x), i;
+	unsigned n = debug_register(x);
 	uint64_t value = get(x, 0);
 
 	if (n < 4) {
@@ -136,9 +140,5 @@ op_mov_to_dr(struct exec *x)
 		cpu->dr6 = (value & 0xE00F) | 0xFFFF0FF0;
 		return;
 	}
-	/* Breakpoints on I/O are still to be done. */
-	for (i = 0; i < 4; i++)
-		if (enabled(value, i) && condition_of(value, i) == ON_IO)
-			unimplemented(x);
 	cpu->dr7 = (value & 0xFFFF23FF) | 0x400;
 }

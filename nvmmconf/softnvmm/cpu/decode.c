@@ -31,7 +31,7 @@ fetch(struct exec *x)
 		at = (uint32_t)(cpu->seg[CPU_CS].base + at);
 	}
 	if (x->fetch_page != ((at & ~UINT64_C(0xFFF)) | 1)) {
-		uint64_t gpa = translate(x, at, ACCESS_FETCH, false);
+		uint64_t gpa = translate(x, at, ACCESS_FETCH, RANK_CPL);
 
 		x->fetch_host = physical(x, gpa, CPU_ACCESS_EXEC) - (at & 0xFFF);
 		x->fetch_page = (at & ~UINT64_C(0xFFF)) | 1;
@@ -442,7 +442,7 @@ check_allowed(struct exec *x, unsigned flags)
 		ud(x);
 	if ((flags & OP_O64) && !mode64(cpu))
 		ud(x);
-	if ((flags & OP_PROT) && !protected_mode(cpu))
+	if ((flags & OP_PROT) && real_segments(cpu))
 		ud(x);
 	if ((flags & OP_MEMORY) && x->in.mod == 3)
 		ud(x);
@@ -537,8 +537,19 @@ get_rmw(struct exec *x, unsigned i)
 	if (o->kind != OPERAND_MEM)
 		return get(x, i);
 	linear = linear_address(x, x->in.seg, x->in.ea, o->size, ACCESS_WRITE);
-	span_of(x, linear, o->size, ACCESS_WRITE, false, &x->rmw);
-	return span_load(&x->rmw, 0, o->size);
+	span_of(x, linear, o->size, ACCESS_WRITE, RANK_CPL, &x->rmw);
+	x->rmw_old = span_load(&x->rmw, 0, o->size);
+	return x->rmw_old;
+}
+
+/* With LOCK only if the operand is still as it was read. */
+static void
+put_rmw(struct exec *x, unsigned size, uint64_t value)
+{
+	if (!x->in.lock)
+		span_store(&x->rmw, 0, size, value);
+	else if (!span_exchange(&x->rmw, size, x->rmw_old, value))
+		retry(x);
 }
 
 /* Memory that get_rmw() has looked up is not looked up again. */
@@ -554,7 +565,7 @@ put(struct exec *x, unsigned i, uint64_t value)
 		break;
 	case OPERAND_MEM:
 		if (x->rmw.part[0] != NULL)
-			span_store(&x->rmw, 0, o->size, value);
+			put_rmw(x, o->size, value);
 		else
 			mem_write(x, x->in.seg, x->in.ea, o->size, value);
 		break;

@@ -97,7 +97,7 @@ deliver_real(struct exec *x)
 	push(x, 2, saved_flags(x));
 	push(x, 2, cpu->seg[CPU_CS].selector);
 	push(x, 2, cpu->rip);
-	set_real_segment(&cpu->seg[CPU_CS], (uint16_t)(entry >> 16));
+	set_real_segment(cpu, CPU_CS, (uint16_t)(entry >> 16));
 	set_rip(x, entry & 0xFFFF, 2);
 	cpu->rflags &= ~(uint64_t)(FLAG_IF | FLAG_TF | FLAG_RF | FLAG_AC);
 }
@@ -141,8 +141,6 @@ read_gate(struct exec *x, struct gate *g)
 		fault(x, EXC_GP, idt_error(x));
 	if (!(low >> 47 & 1))
 		fault(x, EXC_NP, idt_error(x));
-	if (!long_mode(cpu) && g->type == GATE_TASK)
-		task_switch(x);
 }
 
 /* The handler's code segment; returns the CPL it will run at (SDM 3A 6.12.1). */
@@ -177,94 +175,95 @@ enter_handler(struct exec *x, struct descriptor *d, const struct gate *g, unsign
 		cpu->rflags &= ~(uint64_t)FLAG_IF;
 }
 
-/* A stack pointer from the 64-bit TSS (SDM 3A figure 7-11). */
-static uint64_t
-tss_stack(struct exec *x, unsigned at)
-{
-	const struct cpu *cpu = x->cpu;
-	uint64_t rsp;
-
-	if (at + 7 > cpu->tr.limit)
-		fault(x, EXC_TS, cpu->tr.selector & 0xFFFC);
-	rsp = read_system(x, cpu->tr.base + at, 8);
-	if (!canonical(rsp))
-		fault(x, EXC_SS, 0);
-	return rsp;
-}
-
-/* Writes of a frame on the handler's stack, at the handler's privilege. */
-static void
-push_frame(struct exec *x, uint64_t *rsp, uint64_t value)
-{
-	struct span s;
-
-	*rsp -= 8;
-	if (!canonical(*rsp))
-		fault(x, EXC_SS, 0);
-	span_of(x, *rsp, 8, ACCESS_WRITE, cpu_cpl(x->cpu) != 3, &s);
-	span_store(&s, 0, 8, value);
-}
-
 /* SDM 3A 6.14: SS:RSP always pushed, RSP aligned, IST or RSPn. */
 static void
 deliver_long(struct exec *x)
 {
 	struct cpu *cpu = x->cpu;
-	struct cpu_seg ss = cpu->seg[CPU_SS];
-	uint64_t old = cpu->gpr[CPU_RSP], rsp = old, flags = saved_flags(x);
+	uint64_t flags = saved_flags(x);
 	struct gate g;
 	struct descriptor d;
+	struct stack st;
 	unsigned cpl;
 
 	read_gate(x, &g);
 	cpl = handler_segment(x, &g, &d);
-	if (g.ist != 0)
-		rsp = tss_stack(x, 36 + 8 * (g.ist - 1));
-	else if (cpl != cpu_cpl(cpu))
-		rsp = tss_stack(x, 4 + 8 * cpl);
+	current_stack(cpu, &st);
+	st.width = 8;
+	if (g.ist != 0 || cpl != cpu_cpl(cpu))
+		stack_of_level64(x, cpl, g.ist, &st);
 	if (!canonical(g.off))
 		gp0(x);
-	if (cpl != cpu_cpl(cpu)) {
-		/* SS becomes a null selector with the new level as its RPL. */
-		cpu->seg[CPU_SS] = (struct cpu_seg){
-			.selector = (uint16_t)cpl, .dpl = (uint8_t)cpl
-		};
-	}
-	rsp &= ~UINT64_C(0xF);
-	push_frame(x, &rsp, ss.selector);
-	push_frame(x, &rsp, old);
-	push_frame(x, &rsp, flags);
-	push_frame(x, &rsp, cpu->seg[CPU_CS].selector);
-	push_frame(x, &rsp, cpu->rip);
+	st.sp &= ~UINT64_C(0xF);
+	stack_push(x, &st, 8, cpu->seg[CPU_SS].selector);
+	stack_push(x, &st, 8, cpu->gpr[CPU_RSP]);
+	stack_push(x, &st, 8, flags);
+	stack_push(x, &st, 8, cpu->seg[CPU_CS].selector);
+	stack_push(x, &st, 8, cpu->rip);
 	if (x->delivering.has_error)
-		push_frame(x, &rsp, x->delivering.error);
-	cpu->gpr[CPU_RSP] = rsp;
+		stack_push(x, &st, 8, x->delivering.error);
+	use_stack(cpu, &st);
 	enter_handler(x, &d, &g, cpl);
 }
 
-/* Legacy protected mode, handler at the same level (SDM 3A 6.12.1). */
+/* From virtual-8086 mode all segments are saved, and gone in the handler. */
+static void
+push_v86_segments(struct exec *x, struct stack *st, unsigned size)
+{
+	static const uint8_t order[] = { CPU_GS, CPU_FS, CPU_DS, CPU_ES };
+	unsigned i;
+
+	for (i = 0; i < sizeof(order); i++)
+		stack_push(x, st, size, x->cpu->seg[order[i]].selector);
+}
+
+static void
+null_data_segments(struct cpu *cpu)
+{
+	cpu->seg[CPU_ES] = cpu->seg[CPU_DS] = (struct cpu_seg){ .selector = 0 };
+	cpu->seg[CPU_FS] = cpu->seg[CPU_GS] = (struct cpu_seg){ .selector = 0 };
+}
+
+/* Legacy protected mode: a task, or a handler at this level or an inner one. */
 static void
 deliver_protected(struct exec *x)
 {
 	struct cpu *cpu = x->cpu;
-	struct gate g;
-	struct descriptor d;
+	bool v86 = v86_mode(cpu);
 	uint64_t flags = saved_flags(x);
 	unsigned size, cpl;
+	struct gate g;
+	struct descriptor d;
+	struct stack st;
 
 	read_gate(x, &g);
+	if (g.type == GATE_TASK) {
+		task_event(x, g.sel, flags);
+		return;
+	}
 	cpl = handler_segment(x, &g, &d);
-	if (cpl != cpu_cpl(cpu) || (cpu->rflags & FLAG_VM))
-		unimplemented(x);	/* stack switch through the TSS */
+	if (v86 && cpl != 0)	/* SDM 3A 21.3: to level 0 only */
+		fault(x, EXC_GP, g.sel & 0xFFFC);
 	size = g.type & 8 ? 4 : 2;
-	push(x, size, flags);
-	push(x, size, cpu->seg[CPU_CS].selector);
-	push(x, size, cpu->rip);
+	current_stack(cpu, &st);
+	if (cpl != cpu_cpl(cpu)) {
+		stack_of_level(x, cpl, &st);
+		if (v86)
+			push_v86_segments(x, &st, size);
+		stack_push(x, &st, size, cpu->seg[CPU_SS].selector);
+		stack_push(x, &st, size, cpu->gpr[CPU_RSP]);
+	}
+	stack_push(x, &st, size, flags);
+	stack_push(x, &st, size, cpu->seg[CPU_CS].selector);
+	stack_push(x, &st, size, cpu->rip);
 	if (x->delivering.has_error)
-		push(x, size, x->delivering.error);
+		stack_push(x, &st, size, x->delivering.error);
 	g.off &= mask_of(size);
 	if (g.off > d.seg.limit)
 		gp0(x);
+	if (v86)
+		null_data_segments(cpu);
+	use_stack(cpu, &st);
 	enter_handler(x, &d, &g, cpl);
 }
 
@@ -302,12 +301,21 @@ software_interrupt(struct exec *x, unsigned vector)
 	};
 	x->delivering_insn = x->delivering_int_n = true;
 	deliver(x);
-	x->no_trap = true;
+	x->trap_by = TRAP_BY_NOTHING;
+}
+
+/* Virtual-8086 mode: PUSHF, POPF, INT n and IRET need IOPL 3 (SDM 3A 21.2.7). */
+void
+check_v86_iopl(struct exec *x)
+{
+	if (v86_mode(x->cpu) && (x->cpu->rflags & FLAG_IOPL) != FLAG_IOPL)
+		gp0(x);
 }
 
 void
 op_int_n(struct exec *x)
 {
+	check_v86_iopl(x);
 	software_interrupt(x, (unsigned)x->in.imm);
 }
 
@@ -333,139 +341,5 @@ op_icebp(struct exec *x)
 	};
 	x->delivering_insn = true;
 	deliver(x);
-	x->no_trap = true;
-}
-
-/* RFLAGS from a frame: what the old CPL lets it change (SDM 2A, IRET). */
-static void
-return_flags(struct exec *x, uint64_t value, unsigned size)
-{
-	struct cpu *cpu = x->cpu;
-	uint64_t may = FLAG_STATUS | FLAG_TF | FLAG_DF | FLAG_NT | FLAG_RF | FLAG_AC | FLAG_ID;
-	unsigned cpl = protected_mode(cpu) ? cpu_cpl(cpu) : 0;
-
-	if (cpl == 0)
-		may |= FLAG_IOPL;
-	if (cpl <= (cpu->rflags & FLAG_IOPL) >> 12)
-		may |= FLAG_IF;
-	set_flags(cpu, may & mask_of(size), value);
-	x->keep_rf = size > 2;
-}
-
-static void
-iret_real(struct exec *x)
-{
-	struct cpu *cpu = x->cpu;
-	unsigned size = x->in.osize;
-	uint64_t off = stack_peek(x, 0, size);
-	uint16_t sel = (uint16_t)stack_peek(x, size, size);
-	uint64_t flags = stack_peek(x, 2 * size, size);
-
-	set_real_segment(&cpu->seg[CPU_CS], sel);
-	set_rip(x, off, size);
-	stack_release(x, 3 * size);
-	return_flags(x, flags, size);
-}
-
-/*
- * The stack of a return that leaves CPL or comes from 64-bit code.  SS may be
- * null for a return to 64-bit mode below CPL 3.
- */
-static void
-return_stack(struct exec *x, uint16_t sel, unsigned cpl, bool to64)
-{
-	struct cpu *cpu = x->cpu;
-	struct descriptor d;
-
-	if ((sel & 0xFFFC) == 0) {
-		if (!to64 || cpl == 3)
-			gp0(x);
-		cpu->seg[CPU_SS] = (struct cpu_seg){ .selector = sel, .dpl = (uint8_t)cpl };
-		return;
-	}
-	read_descriptor(x, sel, EXC_GP, &d);
-	if ((sel & 3u) != cpl || !d.seg.s || (d.seg.type & 0xA) != 2 || d.seg.dpl != cpl)
-		fault(x, EXC_GP, sel & 0xFFFC);
-	if (!d.seg.p)
-		fault(x, EXC_SS, sel & 0xFFFC);
-	mark_accessed(x, &d);
-	cpu->seg[CPU_SS] = d.seg;
-}
-
-/* Data segments that the outer level may not use become null (SDM 2A, RET). */
-static void
-drop_segments(struct cpu *cpu, unsigned cpl)
-{
-	static const uint8_t segs[] = { CPU_ES, CPU_DS, CPU_FS, CPU_GS };
-	unsigned i;
-
-	for (i = 0; i < sizeof(segs); i++) {
-		struct cpu_seg *s = &cpu->seg[segs[i]];
-
-		if ((s->type & 0xC) != 0xC && s->dpl < cpl) {
-			s->selector = 0;
-			s->p = false;
-		}
-	}
-}
-
-static void
-iret_protected(struct exec *x)
-{
-	struct cpu *cpu = x->cpu;
-	unsigned size = x->in.osize, cpl, old = cpu_cpl(cpu);
-	bool from64 = mode64(cpu);
-	uint64_t off = stack_peek(x, 0, size);
-	uint16_t sel = (uint16_t)stack_peek(x, size, size), ss = 0;
-	uint64_t flags = stack_peek(x, 2 * size, size), rsp = 0;
-	struct descriptor d;
-
-	if (!long_mode(cpu) && (flags & FLAG_VM) && size == 4 && old == 0)
-		unimplemented(x);	/* to virtual-8086 mode */
-	cpl = sel & 3;
-	if (cpl < old)
-		fault(x, EXC_GP, sel & 0xFFFC);
-	code_descriptor(x, sel, true, &d);
-	if (from64 || cpl != old) {
-		rsp = stack_peek(x, 3 * size, size);
-		ss = (uint16_t)stack_peek(x, 4 * size, size);
-		return_stack(x, ss, cpl, long_mode(cpu) && d.seg.l);
-	} else {
-		stack_release(x, 3 * size);
-	}
-	mark_accessed(x, &d);
-	/* Privileges for the flags are those before the return. */
-	{
-		uint8_t new_dpl = cpu->seg[CPU_SS].dpl;
-
-		cpu->seg[CPU_SS].dpl = (uint8_t)old;
-		return_flags(x, flags, size);
-		cpu->seg[CPU_SS].dpl = new_dpl;
-	}
-	cpu->seg[CPU_CS] = d.seg;
-	if (from64 || cpl != old)
-		set_gpr(cpu, CPU_RSP, mode64(cpu) ? 8 : cpu->seg[CPU_SS].db ? 4 : 2, rsp);
-	set_rip(x, off, size);
-	if (cpl != old)
-		drop_segments(cpu, cpl);
-}
-
-void
-op_iret(struct exec *x)
-{
-	struct cpu *cpu = x->cpu;
-
-	if (cpu->intercepts & CPU_INTERCEPT_IRET)
-		leave(x, CPU_EXIT_IRET);
-	x->nmi_unblock = true;
-	if (!protected_mode(cpu)) {
-		iret_real(x);
-		return;
-	}
-	if (cpu->rflags & FLAG_NT) {
-		if (long_mode(cpu))
-			gp0(x);
-		task_switch(x);		/* back to the previous task */
-	}
-	iret_protected(x);
+	x->trap_by = TRAP_BY_NOTHING;
 }

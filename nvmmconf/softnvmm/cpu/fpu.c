@@ -147,7 +147,7 @@ mem_span(struct exec *x, unsigned len, unsigned align, enum access how, struct s
 
 	if ((linear & (align - 1)) != 0)
 		gp0(x);
-	span_of(x, linear, len, how, false, s);
+	span_of(x, linear, len, how, RANK_CPL, s);
 }
 
 /* Memory of 16 bytes is aligned but where MOVU and its like say otherwise. */

@@ -167,30 +167,39 @@ op_cmpxchg(struct exec *x)
 	}
 }
 
-/* CMPXCHG8B, and CMPXCHG16B with REX.W, which must be aligned. */
+/*
+ * CMPXCHG8B, and CMPXCHG16B with REX.W, which must be aligned.  Where it does
+ * not compare equal the old value is written back, locked like a new one.
+ */
 void
 op_cmpxchg8b(struct exec *x)
 {
 	struct cpu *cpu = x->cpu;
 	unsigned half = x->in.osize == 8 ? 8 : 4;
-	uint64_t linear, low, high;
+	uint64_t linear, old[2], new[2];
+	bool equal, done;
 
 	linear = linear_address(x, x->in.seg, x->in.ea, 2 * half, ACCESS_WRITE);
 	if (half == 8 && (linear & 15) != 0)
 		gp0(x);
-	span_of(x, linear, 2 * half, ACCESS_WRITE, false, &x->rmw);
-	low = span_load(&x->rmw, 0, half);
-	high = span_load(&x->rmw, half, half);
-	if (low == (cpu->gpr[CPU_RAX] & mask_of(half)) &&
-	    high == (cpu->gpr[CPU_RDX] & mask_of(half))) {
-		span_store(&x->rmw, 0, half, cpu->gpr[CPU_RBX]);
-		span_store(&x->rmw, half, half, cpu->gpr[CPU_RCX]);
-		cpu->rflags |= FLAG_ZF;
-	} else {
-		set_gpr(cpu, CPU_RAX, half, low);
-		set_gpr(cpu, CPU_RDX, half, high);
-		cpu->rflags &= ~(uint64_t)FLAG_ZF;
+	span_of(x, linear, 2 * half, ACCESS_WRITE, RANK_CPL, &x->rmw);
+	old[0] = span_load(&x->rmw, 0, half);
+	old[1] = span_load(&x->rmw, half, half);
+	equal = old[0] == (cpu->gpr[CPU_RAX] & mask_of(half)) &&
+	    old[1] == (cpu->gpr[CPU_RDX] & mask_of(half));
+	new[0] = equal ? cpu->gpr[CPU_RBX] & mask_of(half) : old[0];
+	new[1] = equal ? cpu->gpr[CPU_RCX] & mask_of(half) : old[1];
+	if (half == 8)
+		done = span_exchange16(&x->rmw, old, new);
+	else
+		done = span_exchange(&x->rmw, 8, old[0] | old[1] << 32, new[0] | new[1] << 32);
+	if (!done)
+		retry(x);
+	if (!equal) {
+		set_gpr(cpu, CPU_RAX, half, old[0]);
+		set_gpr(cpu, CPU_RDX, half, old[1]);
 	}
+	set_flags(cpu, FLAG_ZF, equal ? FLAG_ZF : 0);
 }
 
 /* --- logic --- */

@@ -107,18 +107,12 @@ op_rdpmc(struct exec *x)
 	forbidden(x, CPU_INTERCEPT_RDPMC);
 }
 
-/* Hardware task switches are not here yet; a hypervisor may not want them. */
-_Noreturn void
-task_switch(struct exec *x)
-{
-	if (x->cpu->intercepts & CPU_INTERCEPT_TASK_SWITCH)
-		leave(x, CPU_EXIT_TASK_SWITCH);
-	unimplemented(x);
-}
-
 /* --- I/O --- */
 
-/* IOPL, then the permission bitmap of the TSS (SDM 1 18.5.2). */
+/*
+ * IOPL, then the permission bitmap of the TSS (SDM 1 19.5.2); the bitmap alone
+ * in virtual-8086 mode (SDM 3A 21.2.8).
+ */
 static void
 check_port(struct exec *x, uint16_t port, unsigned size)
 {
@@ -127,7 +121,8 @@ check_port(struct exec *x, uint16_t port, unsigned size)
 	uint32_t at;
 	uint64_t bits;
 
-	if (!protected_mode(cpu) || cpu_cpl(cpu) <= (cpu->rflags & FLAG_IOPL) >> 12)
+	if (!protected_mode(cpu) || (!v86_mode(cpu) &&
+	    cpu_cpl(cpu) <= (cpu->rflags & FLAG_IOPL) >> 12))
 		return;
 	if (!tr->p || (tr->type & 0xD) != 9 || tr->limit < 0x67)
 		gp0(x);

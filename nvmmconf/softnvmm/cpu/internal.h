@@ -51,6 +51,9 @@
 #define CR0_CD		0x40000000u
 #define CR0_PG		0x80000000u
 
+#define CR4_FSGSBASE	0x00010000u
+#define CR4_SMEP	0x00100000u
+#define CR4_SMAP	0x00200000u
 #define CR4_TSD		0x00000004u
 #define CR4_DE		0x00000008u
 #define CR4_PSE		0x00000010u
@@ -61,7 +64,8 @@
 #define CR4_UMIP	0x00000800u
 #define CR4_OSXSAVE	0x00040000u
 /* The bits that this processor has: TSD DE PSE PAE MCE PGE PCE OSFXSR OSXMMEXCPT ... */
-#define CR4_VALID	(0x000007FCu | CR4_UMIP | CR4_OSXSAVE)
+#define CR4_VALID	(0x000007FCu | CR4_UMIP | CR4_FSGSBASE | CR4_OSXSAVE | \
+	CR4_SMEP | CR4_SMAP)
 
 #define EFER_SCE	0x00000001u
 #define EFER_LME	0x00000100u
@@ -79,6 +83,26 @@ enum exception {
 	EXC_UD = 6, EXC_NM = 7, EXC_DF = 8, EXC_TS = 10, EXC_NP = 11,
 	EXC_SS = 12, EXC_GP = 13, EXC_PF = 14, EXC_MF = 16, EXC_AC = 17
 };
+
+/* The type of a segment: code and data; of system segments and gates. */
+#define DESC_ACCESSED	0x1u
+#define DESC_RW		0x2u	/* code: readable; data: writable */
+#define DESC_DOWN	0x4u	/* code: conforming; data: expand-down */
+#define DESC_CODE	0x8u
+#define SYS_TSS16	0x1u
+#define SYS_LDT		0x2u
+#define SYS_CALL_GATE16	0x4u
+#define SYS_TASK_GATE	0x5u
+#define SYS_TSS32	0x9u
+#define SYS_CALL_GATE32	0xCu
+#define TSS_BUSY	0x2u
+#define TSS_32		0x8u
+
+/*
+ * Whose access it is (SDM 3A 4.6): the program's, at CPL; the processor's on
+ * the stack of an inner level; the processor's on a system structure.
+ */
+enum rank { RANK_CPL, RANK_SUPERVISOR, RANK_SYSTEM };
 
 /* How memory is used.  A read-modify-write is checked as a write. */
 enum access { ACCESS_READ, ACCESS_WRITE, ACCESS_FETCH };
@@ -144,6 +168,7 @@ struct exec {
 	struct insn in;
 	uint64_t next_rip;
 	struct span rmw;	/* from get_rmw() to put() */
+	uint64_t rmw_old;	/* what it held */
 
 	/* The state at the start of this instruction or iteration. */
 	struct {
@@ -153,7 +178,12 @@ struct exec {
 
 	/* What the instruction asks for at its end. */
 	bool shadow;		/* interrupt shadow for the next one */
-	bool no_trap;		/* MOV SS, POP SS: hold the single-step trap back */
+	enum {
+		TRAP_BY_OLD_TF,		/* single-step if TF was set before */
+		TRAP_BY_NEW_TF,		/* SYSCALL, SYSRET: if TF is set now */
+		TRAP_BY_NOTHING		/* INT n, task switch */
+	} trap_by;
+	bool hold_traps;	/* MOV SS, POP SS: all debug traps wait */
 	bool keep_rf;		/* IRET loads RF */
 	bool nmi_unblock;	/* IRET has begun */
 	bool debug_fault;	/* the #DB on its way is general detect: RF */
@@ -170,7 +200,7 @@ struct exec {
 	uint64_t fetch_page;
 };
 
-enum unwind { UNWIND_NONE, UNWIND_EVENT, UNWIND_EXIT };
+enum unwind { UNWIND_NONE, UNWIND_EVENT, UNWIND_EXIT, UNWIND_RETRY };
 
 /* --- run.c --- */
 _Noreturn void fault(struct exec *, enum exception, uint32_t);
@@ -180,6 +210,8 @@ _Noreturn void unimplemented(struct exec *);
 /* The interrupted state becomes what restarts would start from. */
 void checkpoint(struct exec *);
 bool should_stop(struct exec *);
+/* A locked write came too late: the instruction starts again. */
+_Noreturn void retry(struct exec *);
 
 #define ud(x)		fault((x), EXC_UD, 0)
 #define gp0(x)		fault((x), EXC_GP, 0)
@@ -194,20 +226,40 @@ uint64_t get_rmw(struct exec *, unsigned);
 void put(struct exec *, unsigned, uint64_t);
 
 /* --- paging.c --- */
-uint64_t translate(struct exec *, uint64_t linear, enum access, bool supervisor);
+uint64_t translate(struct exec *, uint64_t linear, enum access, enum rank);
 uint8_t *physical(struct exec *, uint64_t gpa, uint32_t access);
+
+/* --- tlb.c --- */
+void tlb_flush(struct cpu *);
+void tlb_flush_local(struct cpu *);
+void tlb_flush_page(struct cpu *, uint64_t linear);
+const struct cpu_tlb_entry *tlb_find(struct cpu *, uint64_t linear);
+void tlb_insert(struct cpu *, uint64_t linear, const struct cpu_tlb_entry *);
+
+/* --- span.c --- */
 void span_of(struct exec *, uint64_t linear, unsigned len, enum access,
-    bool supervisor, struct span *);
+    enum rank, struct span *);
 uint64_t span_load(const struct span *, unsigned at, unsigned len);
 void span_store(const struct span *, unsigned at, unsigned len, uint64_t);
+/* Locked: writes if the old value is still there. */
+bool span_exchange(const struct span *, unsigned len, uint64_t old, uint64_t value);
+bool span_exchange16(const struct span *, const uint64_t old[2], const uint64_t value[2]);
+void system_span(struct exec *, uint64_t linear, unsigned len, enum access, struct span *);
 uint64_t read_system(struct exec *, uint64_t linear, unsigned len);
-void write_system(struct exec *, uint64_t linear, unsigned len, uint64_t);
+void update_system(struct exec *, uint64_t linear, uint8_t clear, uint8_t set);
 
 /* --- segment.c --- */
+bool segment_allows(const struct cpu *, const struct cpu_seg *, uint64_t off,
+    unsigned len, enum access);
 uint64_t linear_address(struct exec *, unsigned seg, uint64_t off,
     unsigned len, enum access);
 uint64_t mem_read(struct exec *, unsigned seg, uint64_t off, unsigned len);
 void mem_write(struct exec *, unsigned seg, uint64_t off, unsigned len, uint64_t);
+void load_data_segment(struct exec *, unsigned seg, uint16_t sel);
+/* Real and virtual-8086 mode. */
+void set_real_segment(struct cpu *, unsigned seg, uint16_t sel);
+
+/* --- descriptor.c --- */
 struct descriptor {
 	struct cpu_seg seg;
 	uint64_t at;		/* linear address */
@@ -216,10 +268,30 @@ struct descriptor {
 /* GDT or LDT lookup; error is the selector without RPL. */
 void read_descriptor(struct exec *, uint16_t sel, enum exception, struct descriptor *);
 void mark_accessed(struct exec *, struct descriptor *);
-void load_data_segment(struct exec *, unsigned seg, uint16_t sel);
-void set_real_segment(struct cpu_seg *, uint16_t sel);
-/* Reads and checks a code descriptor for a transfer that keeps CPL. */
-void code_descriptor(struct exec *, uint16_t sel, bool rpl_is_cpl, struct descriptor *);
+
+/* --- tss.c --- */
+struct stack {
+	struct cpu_seg ss;
+	uint64_t sp;
+	unsigned width;		/* bytes of SP in use */
+	enum rank rank;
+	uint32_t error;		/* of #SS where a frame does not fit */
+};
+void current_stack(const struct cpu *, struct stack *);
+void stack_of_level(struct exec *, unsigned cpl, struct stack *);
+void stack_of_level64(struct exec *, unsigned cpl, unsigned ist, struct stack *);
+void stack_push(struct exec *, struct stack *, unsigned size, uint64_t);
+void use_stack(struct cpu *, const struct stack *);
+
+/* --- far.c --- */
+void return_code(struct exec *, uint16_t sel, struct descriptor *);
+void return_stack(struct exec *, uint16_t sel, unsigned cpl, bool to64);
+void drop_segments(struct cpu *, unsigned cpl);
+
+/* --- task.c --- */
+void task_transfer(struct exec *, uint16_t sel, struct descriptor *, bool call);
+void task_return(struct exec *);
+void task_event(struct exec *, uint16_t sel, uint64_t flags);
 
 /* --- stack.c --- */
 unsigned stack_size(const struct cpu *);
@@ -240,15 +312,13 @@ void debug_instruction(struct exec *);
 void debug_data(struct exec *, uint64_t linear, unsigned len, bool write);
 _Noreturn void debug_exception(struct exec *, uint64_t cause);
 
-/* --- intercept.c --- */
-_Noreturn void task_switch(struct exec *);
-
 /* --- msr.c --- */
 bool pat_allowed(uint64_t);
 
 /* --- event.c --- */
 void deliver(struct exec *);
 bool next_event(struct exec *);
+void check_v86_iopl(struct exec *);
 
 /* --- handlers, by file; names are the SDM's --- */
 #define HANDLERS(X)							\
@@ -304,23 +374,30 @@ bool next_event(struct exec *);
 	/* control.c */							\
 	X(jcc) X(jmp) X(jmp_indirect) X(call) X(call_indirect) X(ret)	\
 	X(ret_imm) X(loop) X(loope) X(loopne) X(jrcxz) X(bound)		\
+	/* far.c */							\
 	X(jmp_far) X(jmp_far_m) X(call_far) X(call_far_m) X(retf) X(retf_imm) \
 	/* stack.c */							\
 	X(push) X(pop) X(pusha) X(popa) X(pushf) X(popf)		\
 	X(enter) X(leave) X(push_sreg) X(pop_sreg)			\
 	/* segment.c */							\
 	X(mov_from_sreg) X(mov_to_sreg) X(load_far_pointer)		\
-	X(lgdt) X(lidt) X(sgdt) X(sidt) X(lldt) X(ltr) X(sldt) X(str)	\
+	X(lgdt) X(lidt) X(sgdt) X(sidt)					\
+	/* descriptor.c */						\
+	X(lldt) X(ltr) X(sldt) X(str)					\
 	X(lar) X(lsl) X(verr) X(verw) X(arpl)				\
 	/* event.c */							\
-	X(int_n) X(int3) X(into) X(icebp) X(iret)			\
+	X(int_n) X(int3) X(into) X(icebp)				\
+	/* iret.c */							\
+	X(iret)								\
 	/* debug.c */							\
 	X(mov_from_dr) X(mov_to_dr)					\
 	/* system.c */							\
 	X(mov_from_cr) X(mov_to_cr)					\
-	X(clts) X(lmsw) X(smsw) X(cli) X(sti) X(swapgs)			\
-	X(syscall) X(sysret) X(sysenter) X(sysexit) X(invlpg) X(wbinvd)			\
-	X(rdtsc)							\
+	X(clts) X(lmsw) X(smsw) X(cli) X(sti) X(stac) X(clac)		\
+	X(invlpg) X(wbinvd) X(fence) X(rdtsc)				\
+	/* syscall.c */							\
+	X(swapgs) X(syscall) X(sysret) X(sysenter) X(sysexit)		\
+	X(rdfsbase) X(rdgsbase) X(wrfsbase) X(wrgsbase)			\
 	/* msr.c */							\
 	X(rdmsr) X(wrmsr)						\
 	/* intercept.c */						\
@@ -343,6 +420,19 @@ static inline bool
 long_mode(const struct cpu *cpu)
 {
 	return (cpu->efer & EFER_LMA) != 0;
+}
+
+static inline bool
+v86_mode(const struct cpu *cpu)
+{
+	return protected_mode(cpu) && (cpu->rflags & FLAG_VM) && !long_mode(cpu);
+}
+
+/* Selectors are paragraphs, not descriptors. */
+static inline bool
+real_segments(const struct cpu *cpu)
+{
+	return !protected_mode(cpu) || v86_mode(cpu);
 }
 
 static inline bool

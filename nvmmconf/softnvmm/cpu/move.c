@@ -35,6 +35,8 @@ op_xchg(struct exec *x)
 {
 	uint64_t a = get_rmw(x, 0), b = get(x, 1);
 
+	/* With memory locked whether there is a prefix or not. */
+	x->in.lock = true;
 	/* 90 without REX.B is NOP: EAX keeps its upper half (SDM 2B, NOP). */
 	if (x->in.opcode == 0x90 && x->in.operand[0].reg == CPU_RAX)
 		return;
@@ -92,7 +94,7 @@ op_xlat(struct exec *x)
 	set_gpr(cpu, CPU_RAX, 1, mem_read(x, x->in.seg, at, 1));
 }
 
-/* NOP, PAUSE, fences, prefetches: one instruction at a time, in order. */
+/* NOP, PAUSE, prefetches. */
 void
 op_nop(struct exec *x)
 {

@@ -67,7 +67,7 @@ static const struct opcode group6[8] = {
 };
 
 static const struct opcode group7_rm1[8] = {
-	R0(monitor, 0), R0(mwait, 0), GAP(CLAC), GAP(STAC)
+	R0(monitor, 0), R0(mwait, 0), R0(clac, 0), R0(stac, 0)
 };
 
 static const struct opcode group7_rm2[8] = { R0(xgetbv, 0), R0(xsetbv, 0) };
@@ -130,10 +130,18 @@ static const struct opcode group15_mem_by[4] = {
 	SUB(BY_REG, group15_mem), SUB(BY_REG, group15_mem66)
 };
 
+/* F3 is a part of these. */
+#define FSGS(h)	{ { .execute = NULL }, { .execute = NULL }, R1(h, OP_O64, Ry), { .execute = NULL } }
+static const struct opcode prefixed_rdfsbase[4] = FSGS(rdfsbase);
+static const struct opcode prefixed_rdgsbase[4] = FSGS(rdgsbase);
+static const struct opcode prefixed_wrfsbase[4] = FSGS(wrfsbase);
+static const struct opcode prefixed_wrgsbase[4] = FSGS(wrgsbase);
+
 static const struct opcode group15_reg[8] = {
-	GAP(RDFSBASE), GAP(RDGSBASE), GAP(WRFSBASE), GAP(WRGSBASE),
+	SUB(BY_PREFIX, prefixed_rdfsbase), SUB(BY_PREFIX, prefixed_rdgsbase),
+	SUB(BY_PREFIX, prefixed_wrfsbase), SUB(BY_PREFIX, prefixed_wrgsbase),
 	{ .execute = NULL },
-	R0(nop, 0) /* LFENCE */, R0(nop, 0) /* MFENCE */, R0(nop, 0) /* SFENCE */
+	R0(fence, 0) /* LFENCE */, R0(fence, 0) /* MFENCE */, R0(fence, 0) /* SFENCE */
 };
 
 static const struct opcode group15[2] = {
@@ -445,7 +453,6 @@ const struct opcode opcode_map_0f38[256] = {
 	SIXTEEN(0x00, GAP(SSSE3)), SIXTEEN(0x10, GAP(SSE4)), SIXTEEN(0x20, GAP(SSE4)),
 	SIXTEEN(0x30, GAP(SSE4)),
 	[0x40] = GAP(SSE4), [0x41] = GAP(SSE4),
-	[0x82] = GAP(INVPCID),
 	[0xF0] = SUB(BY_PREFIX, prefixed_38f0), [0xF1] = SUB(BY_PREFIX, prefixed_38f1),
 	[0xF6] = SUB(BY_PREFIX, prefixed_38f6)
 };

@@ -3,8 +3,8 @@
  *
  * Linear to guest-physical to host (SDM 3A, chapter 4; APM 2, chapter 5).
  *
- * There is no TLB: each access walks.  That is always allowed, since software
- * may count on no entry being cached.
+ * Translations are kept in a TLB of 4 KiB pages (tlb.c).  An access that an
+ * entry does not allow walks again, so each fault comes from the tables.
  */
 #include <string.h>
 
@@ -16,6 +16,7 @@
 #define PTE_A		UINT64_C(0x20)
 #define PTE_D		UINT64_C(0x40)
 #define PTE_PS		UINT64_C(0x80)
+#define PTE_G		UINT64_C(0x100)
 #define PTE_NX		(UINT64_C(1) << 63)
 #define PTE_ADDRESS	UINT64_C(0x000FFFFFFFFFF000)
 
@@ -68,14 +69,17 @@ void
 cpu_memory_changed(struct cpu *cpu)
 {
 	memset(cpu->private.cache, 0, sizeof(cpu->private.cache));
+	tlb_flush(cpu);
 }
 
 /* One walk: where it is, what the entries so far allow. */
 struct walk {
 	uint64_t linear;
 	enum access how;
-	bool user;
-	bool writable, user_page, no_execute;
+	enum rank rank;
+	bool user;		/* a user-mode access (SDM 3A 4.6) */
+	bool pge;
+	struct cpu_tlb_entry found;
 	struct {
 		uint8_t *host;
 		uint64_t value;
@@ -92,8 +96,9 @@ page_fault(struct exec *x, const struct walk *w, uint32_t error)
 		error |= PF_W;
 	if (w->user)
 		error |= PF_U;
-	/* SDM 3A 4.7: the I/D flag only where NX exists. */
-	if (w->how == ACCESS_FETCH && (cpu->efer & EFER_NXE) && (cpu->cr4 & CR4_PAE))
+	/* SDM 3A 4.7: the I/D flag only where NX or SMEP is on. */
+	if (w->how == ACCESS_FETCH && ((cpu->cr4 & CR4_SMEP) ||
+	    ((cpu->efer & EFER_NXE) && (cpu->cr4 & CR4_PAE))))
 		error |= PF_FETCH;
 	x->cpu->cr2 = w->linear;
 	fault(x, EXC_PF, error);
@@ -107,16 +112,9 @@ static uint64_t
 walk_entry(struct exec *x, struct walk *w, uint64_t gpa, uint64_t reserved)
 {
 	uint8_t *host = physical(x, gpa, CPU_ACCESS_WRITE);
-	uint64_t value = 0;
+	struct span s = { .part = { host, NULL }, .len = { w->entry_size, 0 } };
+	uint64_t value = span_load(&s, 0, w->entry_size);
 
-	if (w->entry_size == 8) {
-		memcpy(&value, host, 8);
-	} else {
-		uint32_t value32;
-
-		memcpy(&value32, host, 4);
-		value = value32;
-	}
 	if (!(value & PTE_P))
 		page_fault(x, w, 0);
 	if (value & reserved)
@@ -129,38 +127,56 @@ walk_entry(struct exec *x, struct walk *w, uint64_t gpa, uint64_t reserved)
 static void
 walk_rights(struct walk *w, uint64_t entry)
 {
-	w->writable &= (entry & PTE_W) != 0;
-	w->user_page &= (entry & PTE_U) != 0;
-	w->no_execute |= w->entry_size == 8 && (entry & PTE_NX) != 0;
+	w->found.writable &= (entry & PTE_W) != 0;
+	w->found.user &= (entry & PTE_U) != 0;
+	w->found.no_execute |= w->entry_size == 8 && (entry & PTE_NX) != 0;
+	w->found.global = w->pge && (entry & PTE_G) != 0;
 }
 
-/* SDM 3A 4.6.1, then the A and D bits (4.8). */
-static void
-walk_finish(struct exec *x, struct walk *w)
+/* SDM 3A 4.6.1: may this access use a page with these rights? */
+static bool
+allowed(const struct cpu *cpu, const struct walk *w, const struct cpu_tlb_entry *e)
+{
+	if (w->user) {
+		if (!e->user || (w->how == ACCESS_WRITE && !e->writable))
+			return false;
+	} else {
+		if (w->how == ACCESS_WRITE && !e->writable && (cpu->cr0 & CR0_WP))
+			return false;
+		if (w->how == ACCESS_FETCH && e->user && (cpu->cr4 & CR4_SMEP))
+			return false;
+		/* AC lifts SMAP for the program's own accesses only. */
+		if (w->how != ACCESS_FETCH && e->user && (cpu->cr4 & CR4_SMAP) &&
+		    (w->rank == RANK_SYSTEM || !(cpu->rflags & FLAG_AC)))
+			return false;
+	}
+	return w->how != ACCESS_FETCH || !e->no_execute;
+}
+
+/*
+ * The A and D bits (SDM 3A 4.8), by locked updates (9.1.2.1).  False: another
+ * processor has changed an entry, so that the walk has to be made again.
+ */
+static bool
+mark_used(const struct walk *w)
 {
 	unsigned i;
 
-	if (w->user && !w->user_page)
-		page_fault(x, w, PF_P);
-	if (w->how == ACCESS_WRITE && !w->writable &&
-	    (w->user || (x->cpu->cr0 & CR0_WP)))
-		page_fault(x, w, PF_P);
-	if (w->how == ACCESS_FETCH && w->no_execute)
-		page_fault(x, w, PF_P);
 	for (i = 0; i < w->depth; i++) {
+		struct span s = { .part = { w->used[i].host, NULL }, .len = { w->entry_size, 0 } };
 		uint64_t value = w->used[i].value | PTE_A;
 
 		if (i == w->depth - 1 && w->how == ACCESS_WRITE)
 			value |= PTE_D;
-		if (value == w->used[i].value)
-			continue;
-		/* A, D and what else changes are in the low byte. */
-		*w->used[i].host = (uint8_t)value;
+		if (value != w->used[i].value &&
+		    !span_exchange(&s, w->entry_size, w->used[i].value, value))
+			return false;
 	}
+	return true;
 }
 
 /* Four-level paging, and PAE paging from its page directory on. */
-static uint64_t
+static void
 walk_long(struct exec *x, struct walk *w, uint64_t table, int level)
 {
 	const struct cpu *cpu = x->cpu;
@@ -187,16 +203,16 @@ walk_long(struct exec *x, struct walk *w, uint64_t table, int level)
 			/* Bit 12 is PAT; those up to the page size are reserved. */
 			if (entry & PTE_ADDRESS & (size - 1) & ~UINT64_C(0x1FFF))
 				page_fault(x, w, PF_P | PF_RSVD);
+			w->found.large = true;
 			break;
 		}
 		table = entry & PTE_ADDRESS;
 	}
-	walk_finish(x, w);
-	return (entry & PTE_ADDRESS & ~(size - 1)) | (w->linear & (size - 1));
+	w->found.gpa = (entry & PTE_ADDRESS & ~(size - 1)) | (w->linear & (size - 1));
 }
 
 /* PAE: four pointers, not cached, as under nested paging (APM 2, 15.25.10). */
-static uint64_t
+static void
 walk_pae(struct exec *x, struct walk *w)
 {
 	uint64_t at = (x->cpu->cr3 & 0xFFFFFFE0u) + 8 * (w->linear >> 30 & 3);
@@ -204,11 +220,11 @@ walk_pae(struct exec *x, struct walk *w)
 	    UINT64_C(0xFFF00000000001E6) | (PTE_ADDRESS & ~PHYS_MASK));
 
 	w->depth = 0;		/* these have no A bit */
-	return walk_long(x, w, pointer & PTE_ADDRESS, 2);
+	walk_long(x, w, pointer & PTE_ADDRESS, 2);
 }
 
 /* SDM 3A 4.3; 4 MiB pages with 40 bits of address (PSE-36). */
-static uint64_t
+static void
 walk_32(struct exec *x, struct walk *w)
 {
 	uint64_t entry, linear = w->linear;
@@ -219,125 +235,58 @@ walk_32(struct exec *x, struct walk *w)
 	if ((entry & PTE_PS) && (x->cpu->cr4 & CR4_PSE)) {
 		if (entry & 0x200000)
 			page_fault(x, w, PF_P | PF_RSVD);
-		walk_finish(x, w);
-		return (entry & 0xFFC00000u) | (entry >> 13 & 0xFF) << 32 |
+		w->found.large = true;
+		w->found.gpa = (entry & 0xFFC00000u) | (entry >> 13 & 0xFF) << 32 |
 		    (linear & 0x3FFFFF);
+		return;
 	}
 	entry = walk_entry(x, w, (entry & 0xFFFFF000u) + 4 * (linear >> 12 & 0x3FF), 0);
 	walk_rights(w, entry);
-	walk_finish(x, w);
-	return (entry & 0xFFFFF000u) | (linear & 0xFFF);
-}
-
-uint64_t
-translate(struct exec *x, uint64_t linear, enum access how, bool supervisor)
-{
-	const struct cpu *cpu = x->cpu;
-	struct walk w = {
-		.linear = linear, .how = how, .entry_size = 8,
-		.user = !supervisor && protected_mode(cpu) && cpu_cpl(cpu) == 3,
-		.writable = true, .user_page = true
-	};
-
-	if (!(cpu->cr0 & CR0_PG))
-		return linear;
-	if (long_mode(cpu))
-		return walk_long(x, &w, cpu->cr3 & PTE_ADDRESS & PHYS_MASK, 4);
-	if (cpu->cr4 & CR4_PAE)
-		return walk_pae(x, &w);
-	return walk_32(x, &w);
-}
-
-/* Resolves an operand completely before any of it is touched. */
-void
-span_of(struct exec *x, uint64_t linear, unsigned len, enum access how,
-    bool supervisor, struct span *s)
-{
-	uint32_t right = how == ACCESS_WRITE ? CPU_ACCESS_WRITE : CPU_ACCESS_READ;
-	unsigned room = 0x1000 - (linear & 0xFFF);
-
-	s->len[0] = len < room ? len : room;
-	s->len[1] = len - s->len[0];
-	s->part[1] = NULL;
-	s->part[0] = physical(x, translate(x, linear, how, supervisor), right);
-	if (s->len[1] != 0) {
-		uint64_t next = linear + room;
-
-		/* 32-bit addresses wrap; a system table may be above them. */
-		if (!mode64(x->cpu) && linear <= UINT32_MAX)
-			next = (uint32_t)next;
-		s->part[1] = physical(x, translate(x, next, how, supervisor), right);
-	}
+	w->found.gpa = (entry & 0xFFFFF000u) | (linear & 0xFFF);
 }
 
 static void
-span_copy(const struct span *s, unsigned at, unsigned len, uint8_t *buf, bool store)
+walk_tables(struct exec *x, struct walk *w)
 {
-	unsigned i;
+	const struct cpu *cpu = x->cpu;
 
-	for (i = 0; i < 2; i++) {
-		unsigned n;
-
-		if (at >= s->len[i]) {
-			at -= s->len[i];
-			continue;
-		}
-		n = s->len[i] - at < len ? s->len[i] - at : len;
-		if (n == 0)
-			break;
-		if (store)
-			memcpy(s->part[i] + at, buf, n);
+	do {
+		w->depth = 0;
+		w->entry_size = 8;
+		w->found = (struct cpu_tlb_entry){
+			.writable = true, .user = true
+		};
+		if (long_mode(cpu))
+			walk_long(x, w, cpu->cr3 & PTE_ADDRESS & PHYS_MASK, 4);
+		else if (cpu->cr4 & CR4_PAE)
+			walk_pae(x, w);
 		else
-			memcpy(buf, s->part[i] + at, n);
-		buf += n;
-		len -= n;
-		at = 0;
+			walk_32(x, w);
+		if (!allowed(cpu, w, &w->found))
+			page_fault(x, w, PF_P);
+	} while (!mark_used(w));
+	w->found.dirty = w->how == ACCESS_WRITE;
+}
+
+uint64_t
+translate(struct exec *x, uint64_t linear, enum access how, enum rank rank)
+{
+	struct cpu *cpu = x->cpu;
+	const struct cpu_tlb_entry *e;
+	struct walk w = {
+		.linear = linear, .how = how, .rank = rank,
+		.pge = (cpu->cr4 & CR4_PGE) != 0,
+		.user = rank == RANK_CPL && protected_mode(cpu) && cpu_cpl(cpu) == 3
+	};
+
+	if (!(cpu->cr0 & CR0_PG)) {
+		tlb_flush(cpu);		/* PG off drops all (SDM 3A 4.10.4.1) */
+		return linear;
 	}
-}
-
-uint64_t
-span_load(const struct span *s, unsigned at, unsigned len)
-{
-	uint8_t buf[8] = { 0 };
-	uint64_t value = 0;
-	unsigned i;
-
-	span_copy(s, at, len, buf, false);
-	for (i = len; i-- > 0;)
-		value = value << 8 | buf[i];
-	return value;
-}
-
-void
-span_store(const struct span *s, unsigned at, unsigned len, uint64_t value)
-{
-	uint8_t buf[8];
-	unsigned i;
-
-	for (i = 0; i < len; i++)
-		buf[i] = (uint8_t)(value >> (8 * i));
-	span_copy(s, at, len, buf, true);
-}
-
-/* Descriptor tables and task-state segments: no CPL, no segment. */
-uint64_t
-read_system(struct exec *x, uint64_t linear, unsigned len)
-{
-	struct span s;
-
-	if (!long_mode(x->cpu))
-		linear = (uint32_t)linear;
-	span_of(x, linear, len, ACCESS_READ, true, &s);
-	return span_load(&s, 0, len);
-}
-
-void
-write_system(struct exec *x, uint64_t linear, unsigned len, uint64_t value)
-{
-	struct span s;
-
-	if (!long_mode(x->cpu))
-		linear = (uint32_t)linear;
-	span_of(x, linear, len, ACCESS_WRITE, true, &s);
-	span_store(&s, 0, len, value);
+	e = tlb_find(cpu, linear);
+	if (e != NULL && allowed(cpu, &w, e) && (how != ACCESS_WRITE || e->dirty))
+		return e->gpa | (linear & 0xFFF);
+	walk_tables(x, &w);
+	tlb_insert(cpu, linear, &w.found);
+	return w.found.gpa;
 }

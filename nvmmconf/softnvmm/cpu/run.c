@@ -74,6 +74,12 @@ unimplemented(struct exec *x)
 	ud(x);
 }
 
+_Noreturn void
+retry(struct exec *x)
+{
+	longjmp(x->unwind, UNWIND_RETRY);
+}
+
 /* Asked between two iterations of a string instruction. */
 bool
 should_stop(struct exec *x)
@@ -89,6 +95,7 @@ static void
 retire(struct exec *x)
 {
 	struct cpu *cpu = x->cpu;
+	bool tf = false;
 
 	cpu->int_shadow = x->shadow;
 	if (x->nmi_unblock)
@@ -96,12 +103,16 @@ retire(struct exec *x)
 	x->nmi_unblock = false;
 	if (!x->keep_rf)
 		cpu->rflags &= ~(uint64_t)FLAG_RF;
-	if (x->no_trap)
+	cpu->private.ss_shadow = x->hold_traps;
+	if (x->hold_traps)
 		return;
-	if ((x->start.rflags & FLAG_TF) || x->data_hits != 0) {
+	if (x->trap_by == TRAP_BY_OLD_TF)
+		tf = (x->start.rflags & FLAG_TF) != 0;
+	else if (x->trap_by == TRAP_BY_NEW_TF)
+		tf = (cpu->rflags & FLAG_TF) != 0;
+	if (tf || x->data_hits != 0) {
 		checkpoint(x);
-		debug_exception(x, x->data_hits |
-		    (x->start.rflags & FLAG_TF ? DR6_BS : 0));
+		debug_exception(x, x->data_hits | (tf ? DR6_BS : 0));
 	}
 }
 
@@ -110,15 +121,14 @@ step(struct exec *x)
 {
 	struct cpu *cpu = x->cpu;
 
-	x->shadow = x->no_trap = x->keep_rf = false;
+	x->shadow = x->hold_traps = x->keep_rf = false;
+	x->trap_by = TRAP_BY_OLD_TF;
 	x->rmw.part[0] = NULL;
 	x->in.op = NULL;
 	x->in.len = 0;
 	x->next_rip = cpu->rip;
 	x->debug_fault = false;
 	checkpoint(x);
-	if (protected_mode(cpu) && (cpu->rflags & FLAG_VM) && !long_mode(cpu))
-		unimplemented(x);	/* virtual-8086 mode */
 	debug_instruction(x);
 	decode(x);
 	cpu->rip = x->next_rip;
@@ -163,6 +173,16 @@ abandon(struct exec *x)
 	exit->interrupted = x->delivering;
 }
 
+/* An event that went to another task whose T bit is set: #DB at once. */
+static void
+task_trap(struct exec *x)
+{
+	if (x->data_hits == 0)
+		return;
+	checkpoint(x);
+	debug_exception(x, x->data_hits);
+}
+
 static void
 interpret(struct exec *x)
 {
@@ -196,10 +216,15 @@ interpret(struct exec *x)
 		}
 		deliver(x);
 		break;
+	case UNWIND_RETRY:
+		restore(x);
+		x->data_hits = 0;
+		break;
 	default:
 		abandon(x);
 		return;
 	}
+	task_trap(x);
 	while (boundary(x)) {
 		x->budget--;
 		step(x);
@@ -247,6 +272,12 @@ cpu_run(struct cpu *cpu, uint64_t budget, struct cpu_exit *exit)
 	cpu->efer &= ~(uint64_t)EFER_LMA;
 	if ((cpu->efer & EFER_LME) && (cpu->cr0 & CR0_PG))
 		cpu->efer |= EFER_LMA;
+
+	/* VMRUN forces it (APM 2, 15.5.1). */
+	if (v86_mode(cpu))
+		cpu->seg[CPU_SS].dpl = 3;
+	/* The hypervisor may have written to the guest's tables. */
+	tlb_flush(cpu);
 
 	/* Bits that do not exist have their fixed values (SDM 1 3.4.3). */
 	cpu->rflags = (cpu->rflags & FLAG_EXIST) | FLAG_ONE;

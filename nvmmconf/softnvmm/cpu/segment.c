@@ -8,11 +8,6 @@
 
 #include "internal.h"
 
-#define DESC_ACCESSED	0x1u
-#define DESC_RW		0x2u	/* code: readable; data: writable */
-#define DESC_DOWN	0x4u	/* code: conforming; data: expand-down */
-#define DESC_CODE	0x8u
-
 /* --- addresses --- */
 
 _Noreturn static void
@@ -41,6 +36,15 @@ within_limit(const struct cpu *cpu, const struct cpu_seg *s, uint64_t off, unsig
 	return last <= s->limit;
 }
 
+/* Type and limit, outside 64-bit mode. */
+bool
+segment_allows(const struct cpu *cpu, const struct cpu_seg *s, uint64_t off,
+    unsigned len, enum access how)
+{
+	return (!protected_mode(cpu) || type_allows(s, how)) &&
+	    within_limit(cpu, s, off, len);
+}
+
 static uint64_t
 checked_linear(struct exec *x, unsigned seg, uint64_t off, unsigned len, enum access how)
 {
@@ -56,9 +60,7 @@ checked_linear(struct exec *x, unsigned seg, uint64_t off, unsigned len, enum ac
 			segment_fault(x, seg);
 		return linear;
 	}
-	if (protected_mode(cpu) && !type_allows(s, how))
-		segment_fault(x, seg);
-	if (!within_limit(cpu, s, off, len))
+	if (!segment_allows(cpu, s, off, len, how))
 		segment_fault(x, seg);
 	return (uint32_t)(s->base + off);
 }
@@ -97,7 +99,7 @@ mem_read(struct exec *x, unsigned seg, uint64_t off, unsigned len)
 	struct span s;
 
 	span_of(x, linear_address(x, seg, off, len, ACCESS_READ), len,
-	    ACCESS_READ, false, &s);
+	    ACCESS_READ, RANK_CPL, &s);
 	return span_load(&s, 0, len);
 }
 
@@ -107,60 +109,26 @@ mem_write(struct exec *x, unsigned seg, uint64_t off, unsigned len, uint64_t val
 	struct span s;
 
 	span_of(x, linear_address(x, seg, off, len, ACCESS_WRITE), len,
-	    ACCESS_WRITE, false, &s);
+	    ACCESS_WRITE, RANK_CPL, &s);
 	span_store(&s, 0, len, value);
 }
 
-/* --- descriptors --- */
+/* --- loading --- */
 
-/* SDM 3A figure 3-8. */
-static void
-unpack_descriptor(uint16_t sel, uint64_t raw, struct cpu_seg *s)
-{
-	s->selector = sel;
-	s->type = raw >> 40 & 0xF;
-	s->s = raw >> 44 & 1;
-	s->dpl = raw >> 45 & 3;
-	s->p = raw >> 47 & 1;
-	s->avl = raw >> 52 & 1;
-	s->l = raw >> 53 & 1;
-	s->db = raw >> 54 & 1;
-	s->g = raw >> 55 & 1;
-	s->limit = (uint32_t)((raw & 0xFFFF) | (raw >> 32 & 0xF0000));
-	if (s->g)
-		s->limit = s->limit << 12 | 0xFFF;
-	s->base = (raw >> 16 & 0xFFFFFF) | (raw >> 32 & 0xFF000000);
-}
-
+/*
+ * Real mode changes selector and base only; the rest stays (SDM 3A 21.1.1).  In
+ * virtual-8086 mode every segment is the same but for its place (21.2.1).
+ */
 void
-read_descriptor(struct exec *x, uint16_t sel, enum exception exc, struct descriptor *d)
+set_real_segment(struct cpu *cpu, unsigned seg, uint16_t sel)
 {
-	const struct cpu *cpu = x->cpu;
-	const struct cpu_seg *table = sel & 4 ? &cpu->ldtr : &cpu->gdtr;
+	struct cpu_seg *s = &cpu->seg[seg];
 
-	if ((sel & 4) && (!table->p || (table->selector & 0xFFFC) == 0))
-		fault(x, exc, sel & 0xFFFC);
-	if ((sel | 7u) > table->limit)
-		fault(x, exc, sel & 0xFFFC);
-	d->at = table->base + (sel & 0xFFF8u);
-	d->raw = read_system(x, d->at, 8);
-	unpack_descriptor(sel, d->raw, &d->seg);
-}
-
-/* SDM 3A 3.4.5.1: the accessed bit, in the table and in the register. */
-void
-mark_accessed(struct exec *x, struct descriptor *d)
-{
-	if (d->seg.type & DESC_ACCESSED)
-		return;
-	d->seg.type |= DESC_ACCESSED;
-	write_system(x, d->at + 5, 1, (d->raw >> 40 & 0xFF) | DESC_ACCESSED);
-}
-
-/* Real mode changes selector and base only; the rest stays (SDM 3A 20.1.1). */
-void
-set_real_segment(struct cpu_seg *s, uint16_t sel)
-{
+	if (v86_mode(cpu))
+		*s = (struct cpu_seg){
+			.type = DESC_RW | DESC_ACCESSED, .dpl = 3,
+			.s = true, .p = true, .limit = 0xFFFF
+		};
 	s->selector = sel;
 	s->base = (uint64_t)sel << 4;
 }
@@ -194,8 +162,8 @@ load_data_segment(struct exec *x, unsigned seg, uint16_t sel)
 	struct descriptor d;
 	unsigned rpl = sel & 3, cpl = cpu_cpl(cpu);
 
-	if (!protected_mode(cpu)) {
-		set_real_segment(&cpu->seg[seg], sel);
+	if (real_segments(cpu)) {
+		set_real_segment(cpu, seg, sel);
 		return;
 	}
 	if ((sel & 0xFFFC) == 0) {
@@ -224,42 +192,6 @@ load_data_segment(struct exec *x, unsigned seg, uint16_t sel)
 	cpu->seg[seg] = d.seg;
 }
 
-/*
- * The descriptor for a JMP, CALL, RET or IRET that keeps CPL (SDM 3A 5.8.1).
- * For returns RPL must be CPL; gates and tasks are still to be done.
- */
-void
-code_descriptor(struct exec *x, uint16_t sel, bool rpl_is_cpl, struct descriptor *d)
-{
-	const struct cpu *cpu = x->cpu;
-	unsigned rpl = sel & 3, cpl = cpu_cpl(cpu);
-
-	if ((sel & 0xFFFC) == 0)
-		gp0(x);
-	read_descriptor(x, sel, EXC_GP, d);
-	if (!d->seg.s) {
-		/* A TSS or task gate, which 64-bit mode has not. */
-		if (!rpl_is_cpl && !long_mode(cpu) &&
-		    ((d->seg.type & 7) == 1 || d->seg.type == 5) && d->seg.p)
-			task_switch(x);
-		if (!rpl_is_cpl)
-			unimplemented(x);	/* call gate */
-		fault(x, EXC_GP, sel & 0xFFFC);
-	}
-	if (!(d->seg.type & DESC_CODE))
-		fault(x, EXC_GP, sel & 0xFFFC);
-	if (d->seg.type & DESC_DOWN) {
-		if (d->seg.dpl > (rpl_is_cpl ? rpl : cpl))
-			fault(x, EXC_GP, sel & 0xFFFC);
-	} else if (rpl_is_cpl ? d->seg.dpl != rpl : (rpl > cpl || d->seg.dpl != cpl)) {
-		fault(x, EXC_GP, sel & 0xFFFC);
-	}
-	if (long_mode(cpu) && d->seg.l && d->seg.db)
-		fault(x, EXC_GP, sel & 0xFFFC);
-	if (!d->seg.p)
-		fault(x, EXC_NP, sel & 0xFFFC);
-}
-
 /* --- instructions --- */
 
 /* MOV r/m, Sreg.  To memory 16 bits whatever the operand size. */
@@ -283,7 +215,7 @@ op_mov_to_sreg(struct exec *x)
 		ud(x);
 	load_data_segment(x, seg, (uint16_t)get(x, 1));
 	if (seg == CPU_SS)
-		x->shadow = x->no_trap = true;
+		x->shadow = x->hold_traps = true;
 }
 
 /* LDS, LES, LSS, LFS, LGS. */
@@ -302,7 +234,7 @@ op_load_far_pointer(struct exec *x)
 	default: seg = CPU_GS; break;
 	}
 	linear = linear_address(x, x->in.seg, x->in.ea, size + 2, ACCESS_READ);
-	span_of(x, linear, size + 2, ACCESS_READ, false, &s);
+	span_of(x, linear, size + 2, ACCESS_READ, RANK_CPL, &s);
 	off = span_load(&s, 0, size);
 	load_data_segment(x, seg, (uint16_t)span_load(&s, size, 2));
 	put(x, 0, off);
@@ -317,7 +249,7 @@ load_table(struct exec *x, struct cpu_seg *table)
 	uint64_t base;
 	struct span s;
 
-	span_of(x, linear, size + 2, ACCESS_READ, false, &s);
+	span_of(x, linear, size + 2, ACCESS_READ, RANK_CPL, &s);
 	base = span_load(&s, 2, size);
 	if (size == 8 && !canonical(base))
 		gp0(x);
@@ -346,7 +278,7 @@ store_table(struct exec *x, const struct cpu_seg *table)
 	uint64_t linear = linear_address(x, x->in.seg, x->in.ea, size + 2, ACCESS_WRITE);
 	struct span s;
 
-	span_of(x, linear, size + 2, ACCESS_WRITE, false, &s);
+	span_of(x, linear, size + 2, ACCESS_WRITE, RANK_CPL, &s);
 	span_store(&s, 0, 2, table->limit);
 	span_store(&s, 2, size, table->base);
 }
@@ -361,163 +293,4 @@ void
 op_sidt(struct exec *x)
 {
 	store_table(x, &x->cpu->idtr);
-}
-
-/* In long mode the descriptors of LDT and TSS have 16 bytes. */
-static void
-read_system_descriptor(struct exec *x, uint16_t sel, struct descriptor *d)
-{
-	const struct cpu *cpu = x->cpu;
-
-	if (sel & 4)
-		fault(x, EXC_GP, sel & 0xFFFC);
-	read_descriptor(x, sel, EXC_GP, d);
-	if (long_mode(cpu)) {
-		uint64_t high;
-
-		if ((sel & 0xFFF8u) + 15 > cpu->gdtr.limit)
-			fault(x, EXC_GP, sel & 0xFFFC);
-		high = read_system(x, d->at + 8, 8);
-		d->seg.base |= high << 32;
-		if (!canonical(d->seg.base) || (high >> 40 & 0x1F) != 0)
-			fault(x, EXC_GP, sel & 0xFFFC);
-	}
-}
-
-/* --- asking about selectors: LAR, LSL, VERR, VERW, ARPL --- */
-
-/* A descriptor that may be looked at from here; false instead of any fault. */
-static bool
-visible(struct exec *x, uint16_t sel, struct descriptor *d)
-{
-	const struct cpu *cpu = x->cpu;
-	const struct cpu_seg *table = sel & 4 ? &cpu->ldtr : &cpu->gdtr;
-	unsigned rpl = sel & 3, cpl = cpu_cpl(cpu);
-
-	if ((sel & 0xFFFC) == 0 || (sel | 7u) > table->limit)
-		return false;
-	if ((sel & 4) && (!table->p || (table->selector & 0xFFFC) == 0))
-		return false;
-	read_descriptor(x, sel, EXC_GP, d);
-	if (d->seg.s && (d->seg.type & (DESC_CODE | DESC_DOWN)) == (DESC_CODE | DESC_DOWN))
-		return true;	/* conforming code */
-	return d->seg.dpl >= rpl && d->seg.dpl >= cpl;
-}
-
-/* Bit n: system type n has rights, a limit (SDM 2A, LAR and LSL, tables). */
-static bool
-system_type(struct exec *x, const struct cpu_seg *s, unsigned legacy, unsigned in_long)
-{
-	return s->s || ((long_mode(x->cpu) ? in_long : legacy) >> s->type & 1);
-}
-
-static void
-answer(struct exec *x, bool yes)
-{
-	set_flags(x->cpu, FLAG_ZF, yes ? FLAG_ZF : 0);
-}
-
-void
-op_lar(struct exec *x)
-{
-	struct descriptor d;
-	bool yes = visible(x, (uint16_t)get(x, 1), &d) &&
-	    system_type(x, &d.seg, 0x1A3E, 0x1A04);
-
-	if (yes)
-		put(x, 0, d.raw >> 32 & 0x00F0FF00);
-	answer(x, yes);
-}
-
-void
-op_lsl(struct exec *x)
-{
-	struct descriptor d;
-	bool yes = visible(x, (uint16_t)get(x, 1), &d) &&
-	    system_type(x, &d.seg, 0x0A0E, 0x0A04);
-
-	if (yes)
-		put(x, 0, d.seg.limit);
-	answer(x, yes);
-}
-
-void
-op_verr(struct exec *x)
-{
-	struct descriptor d;
-
-	answer(x, visible(x, (uint16_t)get(x, 0), &d) && d.seg.s &&
-	    (!(d.seg.type & DESC_CODE) || (d.seg.type & DESC_RW)));
-}
-
-void
-op_verw(struct exec *x)
-{
-	struct descriptor d;
-
-	answer(x, visible(x, (uint16_t)get(x, 0), &d) && d.seg.s &&
-	    (d.seg.type & (DESC_CODE | DESC_RW)) == DESC_RW);
-}
-
-/* The destination's RPL is raised to the source's. */
-void
-op_arpl(struct exec *x)
-{
-	uint64_t dest = get_rmw(x, 0), rpl = get(x, 1) & 3;
-	bool raise = (dest & 3) < rpl;
-
-	put(x, 0, raise ? (dest & ~UINT64_C(3)) | rpl : dest);
-	answer(x, raise);
-}
-
-/* --- LDT and task register --- */
-
-void
-op_lldt(struct exec *x)
-{
-	uint16_t sel = (uint16_t)get(x, 0);
-	struct descriptor d;
-
-	if ((sel & 0xFFFC) == 0) {
-		x->cpu->ldtr.selector = sel;
-		x->cpu->ldtr.p = false;
-		return;
-	}
-	read_system_descriptor(x, sel, &d);
-	if (d.seg.s || d.seg.type != 2)
-		fault(x, EXC_GP, sel & 0xFFFC);
-	if (!d.seg.p)
-		fault(x, EXC_NP, sel & 0xFFFC);
-	x->cpu->ldtr = d.seg;
-}
-
-void
-op_ltr(struct exec *x)
-{
-	uint16_t sel = (uint16_t)get(x, 0);
-	struct descriptor d;
-
-	if ((sel & 0xFFFC) == 0)
-		gp0(x);
-	read_system_descriptor(x, sel, &d);
-	/* Available TSS: 9, or 1 for a 16-bit one outside long mode. */
-	if (d.seg.s || !(d.seg.type == 9 || (d.seg.type == 1 && !long_mode(x->cpu))))
-		fault(x, EXC_GP, sel & 0xFFFC);
-	if (!d.seg.p)
-		fault(x, EXC_NP, sel & 0xFFFC);
-	d.seg.type |= 2;	/* busy */
-	write_system(x, d.at + 5, 1, (d.raw >> 40 & 0xFF) | 2);
-	x->cpu->tr = d.seg;
-}
-
-void
-op_sldt(struct exec *x)
-{
-	put(x, 0, x->cpu->ldtr.selector);
-}
-
-void
-op_str(struct exec *x)
-{
-	put(x, 0, x->cpu->tr.selector);
 }

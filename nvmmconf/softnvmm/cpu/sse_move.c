@@ -133,7 +133,7 @@ op_maskmov(struct exec *x)
 
 	x->in.ea = x->cpu->gpr[CPU_RDI] & mask_of(x->in.asize);
 	linear = linear_address(x, x->in.seg, x->in.ea, size, ACCESS_WRITE);
-	span_of(x, linear, size, ACCESS_WRITE, false, &s);
+	span_of(x, linear, size, ACCESS_WRITE, RANK_CPL, &s);
 	for (i = 0; i < size; i++)
 		if (mask.q[i / 8] >> (8 * (i % 8) + 7) & 1)
 			span_store(&s, i, 1, v.q[i / 8] >> (8 * (i % 8)));

@@ -100,6 +100,7 @@ op_popa(struct exec *x)
 void
 op_pushf(struct exec *x)
 {
+	check_v86_iopl(x);
 	push(x, x->in.osize, x->cpu->rflags & ~(uint64_t)(FLAG_VM | FLAG_RF));
 }
 
@@ -108,7 +109,7 @@ void
 op_popf(struct exec *x)
 {
 	struct cpu *cpu = x->cpu;
-	uint64_t value = pop(x, x->in.osize);
+	uint64_t value;
 	uint64_t may = FLAG_STATUS | FLAG_TF | FLAG_DF | FLAG_NT | FLAG_AC | FLAG_ID;
 	unsigned cpl = protected_mode(cpu) ? cpu_cpl(cpu) : 0;
 
@@ -116,6 +117,8 @@ op_popf(struct exec *x)
 		may |= FLAG_IOPL;
 	if (cpl <= (cpu->rflags & FLAG_IOPL) >> 12)
 		may |= FLAG_IF;
+	check_v86_iopl(x);
+	value = pop(x, x->in.osize);
 	set_flags(cpu, may & mask_of(x->in.osize), value);
 }
 
@@ -144,7 +147,7 @@ op_enter(struct exec *x)
 	set_gpr(cpu, CPU_RBP, size, frame);
 	sp = (cpu->gpr[CPU_RSP] - x->in.imm) & mask_of(width);
 	span_of(x, linear_address(x, CPU_SS, sp, size, ACCESS_WRITE), size,
-	    ACCESS_WRITE, false, &s);
+	    ACCESS_WRITE, RANK_CPL, &s);
 	set_gpr(cpu, CPU_RSP, width, sp);
 }
 
@@ -186,5 +189,5 @@ op_pop_sreg(struct exec *x)
 	load_data_segment(x, seg, (uint16_t)stack_peek(x, 0, x->in.osize));
 	stack_release(x, x->in.osize);
 	if (seg == CPU_SS)
-		x->shadow = x->no_trap = true;
+		x->shadow = x->hold_traps = true;
 }

@@ -100,6 +100,7 @@ op_mov_to_cr(struct exec *x)
 		if (value & ~PHYS_MASK)
 			gp0(x);
 		cpu->cr3 = value;
+		tlb_flush_local(cpu);
 		break;
 	case 8:
 		if (value > 0xF && !(cpu->intercepts & CPU_CR8_WIDE))
@@ -162,119 +163,59 @@ op_sti(struct exec *x)
 	x->cpu->rflags |= FLAG_IF;
 }
 
-/* --- fast system calls --- */
-
-void
-op_swapgs(struct exec *x)
-{
-	struct cpu *cpu = x->cpu;
-	uint64_t base = cpu->seg[CPU_GS].base;
-
-	cpu->seg[CPU_GS].base = cpu->kernel_gs_base;
-	cpu->kernel_gs_base = base;
-}
-
-/* The flat segments that SYSCALL and SYSRET make up (SDM 2B, SYSCALL). */
+/* STAC, CLAC: #UD above CPL 0. */
 static void
-flat_segments(struct cpu *cpu, unsigned cs, unsigned ss, unsigned cpl, bool l)
+set_ac(struct exec *x, uint64_t value)
 {
-	cpu->seg[CPU_CS] = (struct cpu_seg){
-		.selector = (uint16_t)cs, .type = 0xB, .dpl = (uint8_t)cpl,
-		.s = true, .p = true, .l = l, .db = !l, .g = true, .limit = 0xFFFFFFFF
-	};
-	cpu->seg[CPU_SS] = (struct cpu_seg){
-		.selector = (uint16_t)ss, .type = 3, .dpl = (uint8_t)cpl,
-		.s = true, .p = true, .db = true, .g = true, .limit = 0xFFFFFFFF
-	};
-}
-
-void
-op_syscall(struct exec *x)
-{
-	struct cpu *cpu = x->cpu;
-	unsigned cs = cpu->star >> 32 & 0xFFFC;
-	uint64_t target = mode64(cpu) ? cpu->lstar : cpu->cstar;
-
-	if (!(cpu->efer & EFER_SCE))
+	if (protected_mode(x->cpu) && cpu_cpl(x->cpu) != 0)
 		ud(x);
-	if (!long_mode(cpu))
-		unimplemented(x);	/* AMD's legacy SYSCALL */
-	cpu->gpr[CPU_RCX] = x->next_rip;
-	cpu->gpr[CPU_R11] = cpu->rflags & ~(uint64_t)FLAG_RF;
-	cpu->rflags &= ~(cpu->sfmask | FLAG_RF);
-	flat_segments(cpu, cs, cs + 8, 0, true);
-	cpu->rip = target;
-}
-
-/* R11 gives all flags but RF and VM (SDM 2B, SYSRET). */
-void
-op_sysret(struct exec *x)
-{
-	struct cpu *cpu = x->cpu;
-	unsigned base = cpu->star >> 48 & 0xFFFF;
-	bool to64 = x->in.osize == 8;
-
-	if (!(cpu->efer & EFER_SCE))
-		ud(x);
-	if (!mode64(cpu))
-		unimplemented(x);
-	if (to64 && !canonical(cpu->gpr[CPU_RCX]))
-		gp0(x);
-	cpu->rflags = (cpu->gpr[CPU_R11] & 0x3C7FD7) | FLAG_ONE;
-	cpu->rip = to64 ? cpu->gpr[CPU_RCX] : (uint32_t)cpu->gpr[CPU_RCX];
-	flat_segments(cpu, (to64 ? base + 16 : base) | 3, (base + 8) | 3, 3, to64);
-}
-
-/* AMD has these in legacy mode only (APM 3, SYSENTER). */
-static void
-check_sysenter(struct exec *x)
-{
-	const struct cpu *cpu = x->cpu;
-
-	if (long_mode(cpu))
-		ud(x);
-	if (!protected_mode(cpu) || (cpu->sysenter_cs & 0xFFFC) == 0)
-		gp0(x);
+	set_flags(x->cpu, FLAG_AC, value);
 }
 
 void
-op_sysenter(struct exec *x)
+op_stac(struct exec *x)
 {
-	struct cpu *cpu = x->cpu;
-	unsigned cs = cpu->sysenter_cs & 0xFFFC;
-
-	check_sysenter(x);
-	cpu->rflags &= ~(uint64_t)(FLAG_VM | FLAG_IF | FLAG_RF);
-	flat_segments(cpu, cs, cs + 8, 0, false);
-	cpu->gpr[CPU_RSP] = (uint32_t)cpu->sysenter_esp;
-	cpu->rip = (uint32_t)cpu->sysenter_eip;
+	set_ac(x, FLAG_AC);
 }
 
 void
-op_sysexit(struct exec *x)
+op_clac(struct exec *x)
 {
-	struct cpu *cpu = x->cpu;
-	unsigned cs = cpu->sysenter_cs & 0xFFFC;
-
-	check_sysenter(x);
-	flat_segments(cpu, (cs + 16) | 3, (cs + 24) | 3, 3, false);
-	cpu->gpr[CPU_RSP] = (uint32_t)cpu->gpr[CPU_RCX];
-	cpu->rip = (uint32_t)cpu->gpr[CPU_RDX];
+	set_ac(x, 0);
 }
 
 /* --- caches, time --- */
 
-/* Nothing is cached that INVLPG or WBINVD could drop. */
+/* No limit is checked, no canonical form (SDM 2A, INVLPG). */
 void
 op_invlpg(struct exec *x)
 {
-	(void)x;
+	struct cpu *cpu = x->cpu;
+	const struct cpu_seg *seg = &cpu->seg[x->in.seg];
+	uint64_t linear = x->in.ea;
+
+	if (!mode64(cpu))
+		linear = (uint32_t)(linear + seg->base);
+	else if (x->in.seg == CPU_FS || x->in.seg == CPU_GS)
+		linear += seg->base;
+	tlb_flush_page(cpu, linear);
 }
 
+/* No cache is kept that it could write back. */
 void
 op_wbinvd(struct exec *x)
 {
 	(void)x;
+}
+
+/* LFENCE, MFENCE, SFENCE: any locked operation of the host's orders all. */
+void
+op_fence(struct exec *x)
+{
+	static _Thread_local int anything;
+
+	(void)x;
+	(void)__atomic_exchange_n(&anything, 0, __ATOMIC_SEQ_CST);
 }
 
 void
