@@ -7,6 +7,7 @@ import ctypes
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from nvmmconf.abi import Libnvmm, LibraryChoice, bundled_path, ffi, open_library
@@ -100,7 +101,8 @@ class LookAlike:
             self.set_int(name, value)
         ctypes.c_void_p.in_dll(self._inside, "lookalike_at_run").value = None
 
-    def at_run(self, function: object) -> None:
-        """Have every run begin with a ctypes function; the caller keeps it alive."""
-        pointer = ctypes.cast(function, ctypes.c_void_p)  # type: ignore[arg-type]
+    def at_run(self, function: Callable[[], object]) -> None:
+        """Have every run begin with a call of `function`, after the accelerator's last look."""
+        self._at_run = ctypes.CFUNCTYPE(None)(lambda: function() and None)
+        pointer = ctypes.cast(self._at_run, ctypes.c_void_p)
         ctypes.c_void_p.in_dll(self._inside, "lookalike_at_run").value = pointer.value

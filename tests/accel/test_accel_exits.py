@@ -134,7 +134,16 @@ def test_a_exit_6_halted(
     """The requests come while the guest runs; a vCPU that goes on meets a SHUTDOWN here."""
     one = rig(library=looks.library)
     looks.returns(exit_of(ExitReason.HALTED, rflags=rflags))
-    one.trace.record = _once(lambda: _set_requests(one, requests), looks, exit_of)
+    runs: list[int] = []
+
+    def at_run() -> None:
+        runs.append(1)
+        if len(runs) == 1:
+            one.vcpu.requests |= requests
+        else:
+            looks.returns(exit_of(ExitReason.SHUTDOWN))
+
+    looks.at_run(at_run)
     outcome = one.run()
     if halts:
         assert outcome == Outcome(Stop.HALTED)
@@ -142,23 +151,6 @@ def test_a_exit_6_halted(
     else:
         assert outcome == Outcome(Stop.RESET)
         assert not one.vcpu.halted
-
-
-def _set_requests(one: Any, requests: Request) -> None:
-    one.vcpu.requests |= requests
-
-
-def _once(first: Callable[[], None], looks: LookAlike, exit_of: ExitOf) -> Callable[..., None]:
-    """At the first exit call `first`; the next run is then a SHUTDOWN."""
-    calls = []
-
-    def record(*_: object) -> None:
-        if not calls:
-            first()
-        calls.append(1)
-        looks.returns(exit_of(ExitReason.SHUTDOWN))
-
-    return record
 
 
 def test_a_exit_6_a_halted_vcpu_stays_halted_and_resume_goes_on(rig: MakeRig) -> None:
@@ -225,10 +217,10 @@ def test_a_exit_11_anything_else_is_a_panic(
     one.vcpu.registers.gpr[Gpr.RIP] = 0x100
     looks.returns(unexpected(reason, hwcode))
 
-    def moved(*_: object) -> None:
+    def move() -> None:
         one.vcpu.vcpu.state.gprs[Gpr.RIP] = 0x123
 
-    one.trace.record = moved
+    looks.at_run(move)
     outcome = one.run()
     assert outcome == Outcome(Stop.PANIC, message=f"unexpected {said}")
     assert outcome.message in caplog.text
@@ -255,5 +247,5 @@ def test_an_exit_that_is_fatal_does_not_hide_an_earlier_request(
     """The first request wins."""
     one = rig(library=looks.library)
     looks.returns(unexpected(0x3333))
-    one.trace.record = lambda *_: one.control.request_exit(3)
+    looks.at_run(lambda: one.control.request_exit(3))
     assert one.run() == Outcome(Stop.EXITED, 3)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import signal
 import threading
@@ -201,8 +200,7 @@ def test_a_loop_3_the_guest_runs_without_the_big_lock(rig: MakeRig, looks: LookA
     """Another thread takes it once the run has begun, and ends the run from within."""
     one = rig("eb fe", library=looks.library)  # jmp $
     begun = threading.Event()
-    at_run = ctypes.CFUNCTYPE(None)(begun.set)
-    looks.at_run(at_run)
+    looks.at_run(begun.set)
 
     def other() -> None:
         begun.wait()
@@ -222,7 +220,6 @@ def test_a_loop_4_a_request_made_at_the_last_moment(
     one = rig("f4", library=looks.library)
     made = []
 
-    @ctypes.CFUNCTYPE(None)
     def at_run() -> None:
         if not made:
             made.append(1)
@@ -239,7 +236,6 @@ def test_a_loop_4_a_kick_during_the_run_of_a_spinning_guest(rig: MakeRig, looks:
     """From the vCPU's own thread, in the moment of entry, so that it cannot come too early."""
     one = rig("eb fe", library=looks.library)
 
-    @ctypes.CFUNCTYPE(None)
     def at_run() -> None:
         one.control.request_exit(5)
         signal.raise_signal(kick.KICK_SIGNAL)
@@ -255,7 +251,7 @@ def test_a_loop_5_exit_request_is_cleared_on_leaving(
     for reason in (ExitReason.SHUTDOWN, ExitReason.HALTED, ExitReason.INVALID):
         looks.returns(exit_of(reason))
         one.vcpu.halted = False
-        one.trace.record = lambda *_: setattr(one.vcpu, "exit_request", True)
+        looks.at_run(lambda: setattr(one.vcpu, "exit_request", True))
         once(one)
         assert not one.vcpu.exit_request, reason
 

@@ -20,7 +20,7 @@ from nvmmconf.accel import Outcome, Request, Stop
 
 MakeRig = Callable[..., Any]
 COUNT_DOWN = "66 49 75 fc f4"  # dec ecx; jnz; hlt
-MANY = 0x40000000
+MANY = 0x4000000  # seconds of interpretation; a stop comes within milliseconds
 STOPS = 2000
 
 
@@ -43,19 +43,23 @@ def runner(one: Any, ready: threading.Semaphore, seen: list[Outcome]) -> None:
     for _ in range(STOPS):
         one.control.clear()
         one.vcpu.halted = False
+        one.vcpu.synchronize()
         one.vcpu.registers.gpr[Gpr.RIP] = 0
         one.vcpu.registers.gpr[Gpr.RCX] = MANY
         ready.release()
         seen.append(one.run())
         if seen[-1].reason is Stop.HALTED:
+            ready.release()  # nobody is to wait for the runs that there will not be
             return
 
 
-def stopper(one: Any, ready: threading.Semaphore, seed: int) -> None:
+def stopper(one: Any, ready: threading.Semaphore, seen: list[Outcome], seed: int) -> None:
     """Asks for stop number n at a random moment after run number n was begun."""
     chance = random.Random(seed)
     for number in range(STOPS):
         ready.acquire()
+        if seen and seen[-1].reason is Stop.HALTED:
+            return
         spin(chance.choice((1, 30, 300, 3000)), chance)
         one.control.request(Outcome(Stop.STOPPED, number))
 
@@ -66,7 +70,7 @@ def test_a_loop_4_no_stop_is_lost(rig: MakeRig, on_main: bool) -> None:
     one = rig(COUNT_DOWN)
     ready = threading.Semaphore(0)
     seen: list[Outcome] = []
-    asking: tuple[Any, ...] = (stopper, one, ready, 20)
+    asking: tuple[Any, ...] = (stopper, one, ready, seen, 20)
     running: tuple[Any, ...] = (runner, one, ready, seen)
     here, there = (running, asking) if on_main else (asking, running)
     thread = threading.Thread(target=there[0], args=there[1:], daemon=True)

@@ -126,8 +126,6 @@ def test_what_is_gone_is_enoent(library: Libnvmm, profile: str) -> None:
         vcpu._alive = True
         with pytest.raises(NvmmError, match=r"nvmm_vcpu_destroy\(machid=\d+, cpuid=0\): ENOENT"):
             vcpu.destroy()
-        with pytest.raises(NvmmError, match=r"nvmm_vcpu_run\(machid=\d+, cpuid=0\): ENOENT"):
-            vcpu.run()
     machine._alive = True
     with pytest.raises(NvmmError, match=r"nvmm_machine_destroy\(machid=\d+\): ENOENT"):
         machine.destroy()
