@@ -25,10 +25,11 @@ help:
 run: $(VENV)/.installed
 	$(PYTEST) -n auto
 
-test: $(VENV)/.dev
-	$(PYTEST) -n auto tests
+# Reports that tests make by the way are not among the user's.
+test: $(VENV)/.test
+	$(PYTEST) -n auto --nvmm-reports=build/reports tests
 
-lint: $(VENV)/.dev
+lint: $(VENV)/.lint
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
@@ -36,7 +37,7 @@ lint: $(VENV)/.dev
 requirements: $(VENV)/.installed
 	$(PY) -m nvmmconf.cli requirements
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.installed
 	$(PY) tests/bench/bench.py
 
 clean:
@@ -47,20 +48,28 @@ clean:
 tools:
 	@PYTHON='$(PYTHON)' sh .ci/tools
 
-$(VENV)/bin/python:
+# The stamp says that it was made to the end.
+$(VENV)/.made:
 	@PYTHON='$(PYTHON)' sh .ci/tools
+	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip --version >/dev/null
+	@touch $(VENV)/.made
 
 # No build isolation: a changed C file is then compiled again offline, and only it.
-$(VENV)/.installed: $(VENV)/bin/python pyproject.toml $(NATIVE)
+$(VENV)/.installed: $(VENV)/.made pyproject.toml $(NATIVE)
 	@PYTHON='$(PY)' sh .ci/tools
 	$(PY) -m pip install -q --disable-pip-version-check $(BUILD_TOOLS) \
 	    `command -v cmake >/dev/null 2>&1 || echo cmake ninja`
 	$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e .
 	@touch $(VENV)/.installed
 
-$(VENV)/.dev: $(VENV)/.installed
-	$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[dev]'
-	@touch $(VENV)/.dev
+$(VENV)/.test: $(VENV)/.installed
+	$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[test]'
+	@touch $(VENV)/.test
+
+$(VENV)/.lint: $(VENV)/.installed
+	$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[test,lint]'
+	@touch $(VENV)/.lint
 
 .PHONY: all help run test lint requirements bench clean tools

@@ -12,12 +12,12 @@ def test_hlt_with_nothing_pending_halts(vm: VirtualMachine) -> None:
     assert run.rip == run.symbol("after_hlt")
 
 
-@requirement("K-HLT-1", "A-LOOP-2")
+@requirement("K-HLT-1", "A-EXIT-6")
 def test_hlt_is_one_exit(vm: VirtualMachine) -> None:
     """One HLT gives one exit, HALTED, and RIP is after it already then."""
     run = vm.boot("hlt")
     assert run.reasons() == [ExitReason.HALTED]
-    assert run.address(run.exits[-1].rip) == run.symbol("after_hlt")
+    assert run.all_exits()[-1].rip == run.symbol("after_hlt")
 
 
 @requirement("K-HLT-5", "K-RUN-13")

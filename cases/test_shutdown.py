@@ -10,11 +10,3 @@ def test_triple_fault_shuts_down(vm: VirtualMachine) -> None:
     run = vm.boot("shutdown")
     assert run.reasons() == [ExitReason.SHUTDOWN]
     assert run.reason is Stop.RESET
-
-
-@requirement("K-SHUT-1", "K-INK-12")
-def test_exceptions_on_the_way_do_not_exit(vm: VirtualMachine) -> None:
-    """#UD and #DF before a shutdown never reach userland, and the guest never goes on."""
-    run = vm.boot("shutdown")
-    assert run.console == ""
-    assert run.status is None

@@ -6,7 +6,8 @@
 # modes: real16 long64
 
     TEXT    out_text, "hello from {{ mode }}, a byte at a time\n"
-    TEXT    outsb_text, "and this line by one REP OUTSB\n"
+    # More than two of the batches in which libnvmm moves it (L-IO-11).
+    TEXT    outsb_text, "and this line by one REP OUTSB, longer than what one exit moves: 32 bytes each time\n"
 
 start:
     cld

@@ -25,7 +25,7 @@ from nvmmconf.abi import (
 from nvmmconf.report import ReportError
 from nvmmconf.requirements import coverage, requirements
 from nvmmconf.results import CONTROLLER_FILE, RUN_FILE, ResultsError, merge_run, save_run
-from nvmmconf.suite.session import report
+from nvmmconf.suite.session import is_running, report
 
 
 class CliError(Exception):
@@ -41,6 +41,9 @@ def _report(arguments: argparse.Namespace) -> None:
     for controller in sorted((reports / "runs").glob(f"*/{CONTROLLER_FILE}")):
         folder = controller.parent
         if (folder / RUN_FILE).exists():
+            continue
+        if is_running(folder):
+            print(f"run {folder.name} is still going on: left alone")
             continue
         try:
             save_run(merge_run(folder), folder)

@@ -160,7 +160,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """`-n auto`: a worker a processor, and two at least."""
     if _harness(config) is None or "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None
-    return max(FEWEST_WORKERS, os.cpu_count() or 1)
+    # Not every system can tell what this process may use of its processors.
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(FEWEST_WORKERS, usable or 1)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

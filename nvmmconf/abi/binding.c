@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <dlfcn.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +22,6 @@
  * time whether it has the function. */
 #if NVMM_USER_VERSION < 2
 #define NVMM_VCPU_EXIT_STOPPED	UINT64_C(0xFFFFFFFFFFFFFFFE)
-int nvmm_vcpu_stop(struct nvmm_vcpu *);
 #endif
 
 /*
@@ -212,6 +212,21 @@ call_vcpu_stop(struct libnvmm *library, struct nvmm_vcpu *vcpu)
 		return -1;
 	}
 	return library->vcpu_stop(vcpu);
+}
+
+/*
+ * Versions tell different lines of NVMM apart (L-VER-4), so what says that a
+ * vCPU can be stopped is the stop word's address, which version 2 puts behind
+ * the members that all have.  The box was zeroed.
+ */
+static bool
+vcpu_has_stop(struct libnvmm *library, struct vcpu_box *box)
+{
+	const size_t offset = offsetof(struct nvmm_vcpu, exit) + sizeof(void *);
+	void *stop;
+
+	memcpy(&stop, (char *)box + offset, sizeof(stop));
+	return library->has_stop && stop != NULL;
 }
 
 static int

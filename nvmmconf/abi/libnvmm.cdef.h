@@ -132,14 +132,15 @@ struct nvmm_x86_exit_memory {
 	uint8_t inst_len;
 	uint8_t inst_bytes[15];
 };
+/* Its bools as bytes: what a faulty kernel writes there has to be readable. */
 struct nvmm_x86_exit_io {
-	bool in;
+	uint8_t in;
 	uint16_t port;
 	int8_t seg;
 	uint8_t address_size;
 	uint8_t operand_size;
-	bool rep;
-	bool str;
+	uint8_t rep;
+	uint8_t str;
 	uint64_t npc;
 };
 struct nvmm_x86_exit_rdmsr {
@@ -402,6 +403,7 @@ int call_vcpu_getstate(struct libnvmm *, struct nvmm_machine *, struct nvmm_vcpu
 int call_vcpu_inject(struct libnvmm *, struct nvmm_machine *, struct nvmm_vcpu *);
 int call_vcpu_run(struct libnvmm *, struct nvmm_machine *, struct nvmm_vcpu *);
 int call_vcpu_stop(struct libnvmm *, struct nvmm_vcpu *);
+bool vcpu_has_stop(struct libnvmm *, struct vcpu_box *);
 int call_gpa_map(struct libnvmm *, struct nvmm_machine *, uintptr_t hva, gpaddr_t gpa, size_t size,
     int prot);
 int call_gpa_unmap(struct libnvmm *, struct nvmm_machine *, uintptr_t hva, gpaddr_t gpa,

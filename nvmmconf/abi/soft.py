@@ -42,9 +42,7 @@ def list_soft(library: Libnvmm, kind: SoftKind) -> tuple[SoftEntry, ...]:
     summary = ffi.new("char const **")
     entries: list[SoftEntry] = []
     while lib.call_soft_list(library.table, kind, len(entries), name, summary) == 0:
-        entries.append(
-            SoftEntry(ffi.string(name[0]).decode(), ffi.string(summary[0]).decode())
-        )
+        entries.append(SoftEntry(ffi.string(name[0]).decode(), ffi.string(summary[0]).decode()))
     return tuple(entries)
 
 

@@ -5,9 +5,9 @@ spec/accelerator.md, a module a section:
 
 ==============  =======================================  ==========
 accelerator.py  start-up, running a vCPU to an outcome   1
-vcpu.py         creating and destroying a vCPU           2
+vcpu.py         creating and destroying a vCPU;          2
+                who is newer: the dirty flag             5
 registers.py    the register file, to and from NVMM      3, 4
-sync.py         who is newer: the dirty flag             5
 events.py       can an event go in; around each entry    6, 7, 8
 exits.py        a handler an exit                        9
 msrs.py         MSRs that reach userland                 10

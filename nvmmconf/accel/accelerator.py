@@ -9,14 +9,21 @@ import logging
 import threading
 from types import TracebackType
 
-from nvmmconf.abi import Libnvmm, ffi
+from nvmmconf.abi import Libnvmm
 from nvmmconf.accel import kick
 from nvmmconf.accel.loop import LoopExit, exec_vcpu
 from nvmmconf.accel.memory import MemoryMap
 from nvmmconf.accel.outcome import Control, Outcome, Stop
 from nvmmconf.accel.vcpu import AccelVcpu
 from nvmmconf.board.interfaces import InterruptController, MemoryBus, PortBus
-from nvmmconf.nvmm import Capability, Machine, NvmmError, init, query_capability
+from nvmmconf.nvmm import (
+    STATE_SIZE,
+    Capability,
+    Machine,
+    NvmmError,
+    init,
+    query_capability,
+)
 from nvmmconf.nvmm.errors import EPROGMISMATCH
 from nvmmconf.trace import Trace
 
@@ -70,19 +77,12 @@ class Accelerator:
                 raise AcceleratorError(str(error), errno.EPERM) from error
             self.memory_map = MemoryMap(self.machine, self.capability.max_ram)
             memory.add_listener(self.memory_map)
-            control.subscribe(self._kick_all)
+            control.subscribe(self.kick_all)
             self._resources = undo.pop_all()
         log.info("NetBSD Virtual Machine Monitor accelerator is operational")
 
-    @property
-    def has_stop(self) -> bool:
-        """True where nvmm_vcpu_stop() works: library and kernel of version 2 (L-VER-2)."""
-        return self.machine.library.has_stop and self.capability.version >= 2
-
     def close(self) -> None:
-        """Destroy the vCPUs and the machine.  Idempotent."""
-        for vcpu in self.vcpus:
-            vcpu.destroy()
+        """Destroy the vCPUs and the machine, all of them also where one fails.  Idempotent."""
         self.vcpus.clear()
         self._resources.close()
 
@@ -103,16 +103,19 @@ class Accelerator:
             vcpu = AccelVcpu.create(self, index, apic)
         except NvmmError as error:
             raise AcceleratorError(str(error), error.errno or 0) from error
+        self._resources.callback(vcpu.destroy)
         self.vcpus.append(vcpu)
         return vcpu
 
-    def _kick_all(self) -> None:
+    def kick_all(self) -> None:
+        """Make every vCPU leave the guest; from any thread."""
         for vcpu in self.vcpus:
             vcpu.kick()
 
     def run(self, vcpu: AccelVcpu) -> Outcome:
         """Run `vcpu` on this thread until the machine's run ends; its registers are then current.
 
+        To change them call its `synchronize` first.
         HALTED where it halts with nothing pending; else what was asked of `control`.
         """
         while True:
@@ -123,10 +126,11 @@ class Accelerator:
                 if outcome is None:
                     why = exec_vcpu(self, vcpu)
                     outcome = self.control.outcome
-                    if outcome is None and why is LoopExit.HALTED:
+                    # A request may have come since the exit was looked at.
+                    if outcome is None and why is LoopExit.HALTED and not vcpu.is_awake:
                         outcome = Outcome(Stop.HALTED)
                 if outcome is not None:
-                    vcpu.synchronize()
+                    vcpu.fetch()
                     return outcome
 
     def resume(self, vcpu: AccelVcpu) -> Outcome:
@@ -148,11 +152,10 @@ def _start(library: Libnvmm) -> Capability:
             f"{library.path}: NVMM version {capability.version} is older than {OLDEST_VERSION}",
             EPROGMISMATCH,
         )
-    state_size = ffi.sizeof("struct nvmm_x64_state")
-    if capability.state_size != state_size:
+    if capability.state_size != STATE_SIZE:
         raise AcceleratorError(
             f"{library.path}: NVMM's vCPU state has {capability.state_size} bytes,"
-            f" not {state_size}",
+            f" not {STATE_SIZE}",
             EPROGMISMATCH,
         )
     return capability

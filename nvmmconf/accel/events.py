@@ -47,14 +47,16 @@ def _pre_run(vcpu: AccelVcpu) -> None:
         vcpu.tpr_changed = True
     if vcpu.requests & (Request.INIT | Request.TPR):
         vcpu.exit_request = True
-    if Request.NMI in vcpu.requests and can_take_nmi(vcpu):
+    # The kernel has room for one event, and one given to a run that did not
+    # enter waits there (K-RUN-6): a second would take its place (L-EVT-2).
+    if vcpu.event_in_flight:
+        pass
+    elif Request.NMI in vcpu.requests and can_take_nmi(vcpu):
         vcpu.requests &= ~Request.NMI
-        vcpu.vcpu.inject(EventType.INTR, NMI_VECTOR)
-    elif (
-        Request.HARD in vcpu.requests and vcpu.apic is not None and can_take_int(vcpu)
-    ):
+        vcpu.inject(EventType.INTR, NMI_VECTOR)
+    elif Request.HARD in vcpu.requests and vcpu.apic is not None and can_take_int(vcpu):
         vcpu.requests &= ~Request.HARD
-        vcpu.vcpu.inject(EventType.INTR, vcpu.apic.acknowledge())
+        vcpu.inject(EventType.INTR, vcpu.apic.acknowledge())
     vcpu.requests &= ~Request.SMI
     if vcpu.tpr_changed:
         vcpu.vcpu.getstate(StateFlag.CRS)
@@ -70,6 +72,7 @@ def post_run(vcpu: AccelVcpu, taken: Exit) -> None:
         # Bit 1 of RFLAGS is always set: the guest was not entered, and all of
         # it is zero without having become so (L-RUN-3).
         return
+    vcpu.event_in_flight = False
     vcpu.registers.gpr[Gpr.RFLAGS] = state.rflags
     vcpu.int_shadow = state.int_shadow
     vcpu.int_window_exiting = state.int_window_exiting

@@ -111,7 +111,7 @@ def _set_gprs(vcpu: AccelVcpu, taken: Exit, values: dict[Gpr, int]) -> Next:
 
 def _undefined(vcpu: AccelVcpu, taken: Exit) -> Next:
     """A-EXIT-10: the CPU that the guest sees has no MONITOR and MWAIT."""
-    vcpu.vcpu.inject(EventType.EXCP, UD_VECTOR)
+    vcpu.inject(EventType.EXCP, UD_VECTOR)
     return Next.CONTINUE
 
 

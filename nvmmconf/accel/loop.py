@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import enum
+import logging
 from typing import TYPE_CHECKING
 
-from nvmmconf.abi import Cr, Gpr, Segment, StateFlag
+from nvmmconf.abi import Cr, ExitReason, Gpr, Segment, StateFlag
 from nvmmconf.accel import events, exits
 from nvmmconf.accel.exits import Next
 from nvmmconf.accel.registers import Registers, SegmentRegister
@@ -15,6 +16,9 @@ from nvmmconf.nvmm import NvmmError
 
 if TYPE_CHECKING:
     from nvmmconf.accel.accelerator import Accelerator
+
+
+log = logging.getLogger(__name__)
 
 
 class LoopExit(enum.Enum):
@@ -85,7 +89,7 @@ def _inner(accelerator: Accelerator, vcpu: AccelVcpu) -> LoopExit | None:
         events.pre_run(vcpu)
         # A-LOOP-4: read before the kernel reads its stop word; cleared by _loop.
         if vcpu.exit_request:
-            if not accelerator.has_stop:
+            if not vcpu.vcpu.has_stop:
                 # A signal is gone once handled (L-STOP-5), so version 1 would
                 # have nothing left to return for: do not enter at all.
                 return LoopExit.INTERRUPT
@@ -96,9 +100,13 @@ def _inner(accelerator: Accelerator, vcpu: AccelVcpu) -> LoopExit | None:
             exits.fatal(vcpu, f"failed to execute a virtual CPU: {error}")
             return LoopExit.FATAL
         events.post_run(vcpu, taken)
-        if accelerator.trace is not None:
-            accelerator.trace.record(vcpu.vcpu.cpuid, taken, _rip(vcpu))
+        traced = accelerator.trace is not None and taken.reason in _GPRS_PROVIDED
+        rip = _rip(vcpu) if traced else None
         what = exits.handle(vcpu, taken)
+        if accelerator.trace is not None:
+            if rip is None and what is not Next.CONTINUE:
+                rip = _rip(vcpu)  # fetched now in any case
+            accelerator.trace.record(vcpu.vcpu.cpuid, taken, rip)
         if what is not Next.CONTINUE:
             return _LEAVING[what]
 
@@ -110,9 +118,18 @@ _LEAVING = {
 }
 
 
-def _rip(vcpu: AccelVcpu) -> int:
-    vcpu.vcpu.getstate(StateFlag.GPRS)
-    return int(vcpu.vcpu.state.gprs[Gpr.RIP])
+# Exits that come with the GPRs (L-ST-6): only there RIP can be told without a
+# call that a run without a trace would not make.
+_GPRS_PROVIDED = (ExitReason.MEMORY, ExitReason.IO, ExitReason.RDMSR, ExitReason.WRMSR)
+
+
+def _rip(vcpu: AccelVcpu) -> int | None:
+    try:
+        vcpu.vcpu.getstate(StateFlag.GPRS)
+    except NvmmError as error:
+        log.error("NVMM: no RIP for the trace: %s", error)
+        return None
+    return vcpu.vcpu.state.gprs[Gpr.RIP]
 
 
 def reset_to_init(registers: Registers) -> None:

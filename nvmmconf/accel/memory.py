@@ -90,9 +90,7 @@ class MemoryMap:
             return f"it ends above {self._max_ram:#x}, the machine's limit"
         return ""
 
-    def _change(
-        self, region: Region, verb: str, call: Callable[[int, int, int], None]
-    ) -> None:
+    def _change(self, region: Region, verb: str, call: Callable[[int, int, int], None]) -> None:
         if region.block is None:
             return
         gpa, hva, size = whole_pages(region)

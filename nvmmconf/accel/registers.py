@@ -10,16 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from nvmmconf.abi import Cr, Dr, Gpr, Msr, Segment, StateFlag, ffi
-from nvmmconf.nvmm import Vcpu
+from nvmmconf.abi import Cr, Dr, Gpr, Msr, Segment, StateFlag
+from nvmmconf.nvmm import SegmentRecord, Vcpu, get_bytes, put_bytes
 
 SYNCED = (
-    StateFlag.SEGS
-    | StateFlag.GPRS
-    | StateFlag.CRS
-    | StateFlag.DRS
-    | StateFlag.MSRS
-    | StateFlag.FPU
+    StateFlag.SEGS | StateFlag.GPRS | StateFlag.CRS | StateFlag.DRS | StateFlag.MSRS | StateFlag.FPU
 )
 """What is moved: all but INTR (A-REG-8)."""
 
@@ -29,7 +24,6 @@ MXCSR_MASK = 0x0000FFFF
 _FSW_TOP_SHIFT = 11
 _FSW_TOP_MASK = 0x3800
 
-_GENERAL = tuple(gpr for gpr in Gpr if gpr not in (Gpr.RIP, Gpr.RFLAGS))
 _CONTROL = tuple(cr for cr in Cr if cr is not Cr.CR8)
 
 # The attribute fields of a segment: member, first bit in the flags word, width.
@@ -60,9 +54,9 @@ class SegmentRegister:
     flags: int = 0
 
     @classmethod
-    def code(cls, selector: int, base: int = 0, limit: int = 0xFFFF, *, long: bool = False) -> (
-        SegmentRegister
-    ):
+    def code(
+        cls, selector: int, base: int = 0, limit: int = 0xFFFF, *, long: bool = False
+    ) -> SegmentRegister:
         """Return a present, accessed, readable code segment of DPL 0; `long`: 64-bit."""
         return cls(selector, base, limit, 0x9B00 | (0xA00000 if long else 0))
 
@@ -171,7 +165,7 @@ def get_registers(vcpu: Vcpu, registers: Registers) -> int:
     return int(state.crs[Cr.CR8])
 
 
-def _put_segment(raw: Any, register: SegmentRegister) -> None:
+def _put_segment(raw: SegmentRecord, register: SegmentRegister) -> None:
     raw.selector = register.selector
     raw.limit = register.limit
     raw.base = register.base
@@ -179,7 +173,7 @@ def _put_segment(raw: Any, register: SegmentRegister) -> None:
         setattr(raw.attrib, name, register.flags >> bit & (1 << width) - 1)
 
 
-def _segment(raw: Any) -> SegmentRegister:
+def _segment(raw: SegmentRecord) -> SegmentRegister:
     flags = 0
     for name, bit, _ in _ATTRIBUTES:
         flags |= getattr(raw.attrib, name) << bit
@@ -197,9 +191,9 @@ def _put_fpu(raw: Any, fpu: FpuRegisters) -> None:
     raw.fx_mxcsr = fpu.mxcsr
     raw.fx_mxcsr_mask = MXCSR_MASK
     for index, value in enumerate(fpu.st):
-        ffi.memmove(ffi.addressof(raw.fx_87_ac[index]), value, 10)
+        put_bytes(raw.fx_87_ac[index], value)
     for index, number in enumerate(fpu.xmm):
-        ffi.memmove(raw.fx_xmm[index].xmm_bytes, number.to_bytes(16, "little"), 16)
+        put_bytes(raw.fx_xmm[index], number.to_bytes(16, "little"))
 
 
 def _fpu(raw: Any) -> FpuRegisters:
@@ -213,9 +207,6 @@ def _fpu(raw: Any) -> FpuRegisters:
         ip=raw.fx_ip.fa_64,
         dp=raw.fx_dp.fa_64,
         mxcsr=raw.fx_mxcsr,
-        st=[bytes(ffi.buffer(ffi.addressof(raw.fx_87_ac[index]), 10)) for index in range(8)],
-        xmm=[
-            int.from_bytes(ffi.buffer(raw.fx_xmm[index].xmm_bytes), "little")
-            for index in range(16)
-        ],
+        st=[get_bytes(raw.fx_87_ac[index], 10) for index in range(8)],
+        xmm=[int.from_bytes(get_bytes(raw.fx_xmm[index], 16), "little") for index in range(16)],
     )

@@ -9,7 +9,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
-from nvmmconf.abi import VcpuConfSupport
+from nvmmconf.abi import EventType, VcpuConfSupport
 from nvmmconf.accel import callbacks, kick
 from nvmmconf.accel.registers import Registers, get_registers, set_registers
 from nvmmconf.board.interfaces import InterruptController
@@ -61,6 +61,8 @@ class AccelVcpu:
         self.int_shadow = False
         self.int_window_exiting = False
         self.nmi_window_exiting = False
+        self.event_in_flight = False
+        """An event was given to the kernel, and no run has entered the guest since."""
         self.requests = Request(0)
         self.sipi_vector = 0
         self.halted = False
@@ -104,16 +106,24 @@ class AccelVcpu:
 
         To be called on the vCPU's thread; afterwards the emulator may change them.
         """
+        if not self.dirty and self.fetch():
+            self.dirty = True
+
+    def fetch(self) -> bool:
+        """Bring `registers` up to date to be read, not changed: nothing is pushed for it.
+
+        False where the kernel refused, which is reported (A-REG-9).
+        """
         if self.dirty:
-            return
+            return True
         try:
             tpr = get_registers(self.vcpu, self.registers)
         except NvmmError as error:
             log.error("NVMM: failed to get virtual processor context: %s", error)
-            return
+            return False
         if tpr != self.tpr:  # A-REG-11
             self.set_tpr(tpr)
-        self.dirty = True
+        return True
 
     def push(self) -> None:
         """A-SYNC-4: the emulator's registers to the kernel; a failure is reported (A-REG-8)."""
@@ -138,7 +148,20 @@ class AccelVcpu:
             with self.accelerator.lock:
                 self.apic.tpr = tpr
 
+    def inject(self, kind: EventType, vector: int) -> None:
+        """Give the kernel an event for the next entry (A-PRE-8).  Raises NvmmError."""
+        self.vcpu.inject(kind, vector)
+        self.event_in_flight = True
+
     # ---- getting its attention ----
+
+    @property
+    def is_awake(self) -> bool:
+        """True where something is pending that a halted vCPU wakes up for (A-LOOP-1)."""
+        waking = Request.NMI | Request.INIT | Request.SIPI | Request.POLL
+        if self.registers.interrupts_enabled:
+            waking |= Request.HARD
+        return bool(self.requests & waking)
 
     def enter_thread(self) -> None:
         """Note that this thread runs the vCPU from now on, and unblock the kick (A-VCPU-1)."""
@@ -163,18 +186,23 @@ class AccelVcpu:
     def kick(self) -> None:
         """Make the vCPU leave the guest soon; from any thread and from its own callbacks.
 
-        The request is a flag that the loop acts on, so it is not lost whatever
-        the thread is doing (A-LOOP-4); the stop word and the signal only make
-        it prompt (L-STOP-4, L-STOP-4a).
+        The flag is what the loop acts on.  Version 2's stop word covers the time
+        between the loop's look at the flag and the entry (A-LOOP-4), the signal
+        a guest that is running (L-STOP-4a).  Version 1 has no such word: a kick
+        in that time is lost until the guest exits, so whoever must get through
+        kicks again.
         """
         self.exit_request = True
         thread = self._thread
-        if thread is not None and not self.on_own_thread:
-            kick.send(thread)
+        if thread is None or self.on_own_thread:
+            return
+        if self.vcpu.has_stop:
+            self.vcpu.stop()
+        kick.send(thread)
 
     def on_kick(self) -> None:
         """A-LOOP-7: the kick signal arrived."""
-        if self.accelerator.has_stop:
+        if self.vcpu.has_stop:
             self.vcpu.stop()
         else:
             self.stopped = True

@@ -20,10 +20,19 @@ from nvmmconf.nvmm.exits import (
 )
 from nvmmconf.nvmm.machine import HostPages, Machine
 from nvmmconf.nvmm.memory import PAGE_SIZE, HostMemory
-from nvmmconf.nvmm.vcpu import CpuidMask, IoAccess, MemAccess, SoftDiagnostic, Vcpu
+from nvmmconf.nvmm.state import STATE_SIZE, SegmentRecord, VcpuState, get_bytes, put_bytes
+from nvmmconf.nvmm.vcpu import (
+    CpuidMask,
+    IoAccess,
+    MemAccess,
+    SoftDiagnostic,
+    Vcpu,
+    VcpuGoneError,
+)
 
 __all__ = [
     "PAGE_SIZE",
+    "STATE_SIZE",
     "BareExit",
     "Capability",
     "CpuidMask",
@@ -40,9 +49,14 @@ __all__ = [
     "MemoryExit",
     "NvmmError",
     "RdmsrExit",
+    "SegmentRecord",
     "SoftDiagnostic",
     "Vcpu",
+    "VcpuGoneError",
+    "VcpuState",
     "WrmsrExit",
+    "get_bytes",
     "init",
+    "put_bytes",
     "query_capability",
 ]

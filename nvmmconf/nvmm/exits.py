@@ -72,8 +72,9 @@ class IoExit(_Exit):
 
     is_in: bool
     port: int
-    segment: Segment | None
-    """Of a string operand; None where the hardware does not tell (seg -1)."""
+    segment: Segment | int | None
+    """Of a string operand; None where the hardware does not tell (seg -1), a number
+    where the header knows no such segment."""
     address_size: int
     operand_size: int
     rep: bool
@@ -85,11 +86,16 @@ class IoExit(_Exit):
         prefix = "rep " if self.rep else ""
         segment = ""
         if self.string:
-            segment = f", segment {self.segment.name if self.segment is not None else 'unknown'}"
+            segment = f", segment {self._segment_name()}"
         return (
             f"{prefix}{name} port {self.port:#x}, {self.operand_size} byte"
             f"{'s' if self.operand_size > 1 else ''}{segment}, npc {self.npc:#x}"
         )
+
+    def _segment_name(self) -> str:
+        if isinstance(self.segment, Segment):
+            return self.segment.name
+        return "unknown" if self.segment is None else str(self.segment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +152,7 @@ def _memory(reason: ExitReason, state: ExitState, u: Any) -> Exit:
 
 def _io(reason: ExitReason, state: ExitState, u: Any) -> Exit:
     io = u.io
-    segment = Segment(io.seg) if io.str and io.seg >= 0 else None
+    segment = _SEGMENTS.get(io.seg, io.seg) if io.str and io.seg != -1 else None
     return IoExit(
         reason,
         state,
@@ -188,6 +194,7 @@ _PAYLOADS: dict[ExitReason, Callable[[ExitReason, ExitState, Any], Exit]] = {
     ExitReason.INVALID: _invalid,
 }
 
+_SEGMENTS = {int(segment): segment for segment in Segment}
 _REASONS = {int(reason): reason for reason in ExitReason}
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -63,9 +64,13 @@ class Machine:
         """Destroy the vCPUs and the machine.  Does nothing the second time."""
         if not self._alive:
             return
-        for vcpu in list(self._vcpus.values()):
-            vcpu.destroy()
         self._alive = False
+        with contextlib.ExitStack() as everything:  # also where one of them fails
+            everything.callback(self._destroy)
+            for vcpu in list(self._vcpus.values()):
+                everything.callback(vcpu.destroy)
+
+    def _destroy(self) -> None:
         check(
             lib.call_machine_destroy(self._table, self._raw),
             "nvmm_machine_destroy",

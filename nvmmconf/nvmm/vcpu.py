@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nvmmconf.abi import EventType, Prot, StateFlag, VcpuConf, ffi, lib
 from nvmmconf.nvmm.errors import NvmmError, check
 from nvmmconf.nvmm.exits import Exit, decode_exit
+from nvmmconf.nvmm.state import VcpuState
 
 if TYPE_CHECKING:
     from nvmmconf.nvmm.machine import Machine
@@ -70,6 +72,19 @@ MemCallback = Callable[[MemAccess], None]
 _by_address: dict[int, Vcpu] = {}
 
 
+class _Assisting(threading.local):
+    """The vCPU whose assist this thread is in."""
+
+    vcpu: Vcpu
+
+
+_assisting = _Assisting()
+
+
+class VcpuGoneError(Exception):
+    """A vCPU was used after it was destroyed."""
+
+
 class Vcpu:
     """`struct nvmm_vcpu`, created by the constructor (nvmm_vcpu_create).
 
@@ -98,9 +113,26 @@ class Vcpu:
         _by_address[self._address] = self
 
     @property
-    def state(self) -> Any:
-        """`struct nvmm_vcpu_state *` in the comm page; see `getstate` and `setstate`."""
-        return self._raw.state
+    def has_stop(self) -> bool:
+        """True where `stop` works: this vCPU has a stop word (version 2, L-VER-2)."""
+        return bool(lib.vcpu_has_stop(self._table, self._box))
+
+    @property
+    def state(self) -> VcpuState:
+        """The state in the comm page; see `getstate` and `setstate`.
+
+        Raises VcpuGoneError after `destroy`, when that page is gone (L-VCPU-4).
+        """
+        state: VcpuState = self._record().state
+        return state
+
+    def _record(self) -> Any:
+        """The `struct nvmm_vcpu *`, while its pointers lead anywhere."""
+        if not self._alive:
+            raise VcpuGoneError(
+                f"vCPU {self.cpuid} of machine {self._machine.machid} was destroyed"
+            )
+        return self._raw
 
     def _check(self, result: int, call: str, **arguments: int | str) -> None:
         check(result, call, machid=self._machine.machid, cpuid=self.cpuid, **arguments)
@@ -112,9 +144,7 @@ class Vcpu:
         self._alive = False
         _by_address.pop(self._address, None)
         self._machine.forget_vcpu(self.cpuid)
-        self._check(
-            lib.call_vcpu_destroy(self._table, self._mach, self._raw), "nvmm_vcpu_destroy"
-        )
+        self._check(lib.call_vcpu_destroy(self._table, self._mach, self._raw), "nvmm_vcpu_destroy")
 
     # ---- configuration ----
 
@@ -127,7 +157,7 @@ class Vcpu:
         )
         self._check(
             lib.call_vcpu_configure(
-                self._table, self._mach, self._raw, VcpuConf.CALLBACKS, callbacks
+                self._table, self._mach, self._record(), VcpuConf.CALLBACKS, callbacks
             ),
             "nvmm_vcpu_configure",
             op=VcpuConf.CALLBACKS.name,
@@ -158,7 +188,7 @@ class Vcpu:
 
     def _configure(self, op: VcpuConf, conf: Any, **arguments: int | str) -> None:
         self._check(
-            lib.call_vcpu_configure(self._table, self._mach, self._raw, op, conf),
+            lib.call_vcpu_configure(self._table, self._mach, self._record(), op, conf),
             "nvmm_vcpu_configure",
             op=op.name,
             **arguments,
@@ -169,7 +199,7 @@ class Vcpu:
     def getstate(self, flags: StateFlag) -> None:
         """nvmm_vcpu_getstate: make these parts of `state` current (L-ST-2, L-ST-3)."""
         self._check(
-            lib.call_vcpu_getstate(self._table, self._mach, self._raw, int(flags)),
+            lib.call_vcpu_getstate(self._table, self._mach, self._record(), int(flags)),
             "nvmm_vcpu_getstate",
             flags=repr(flags),
         )
@@ -177,19 +207,19 @@ class Vcpu:
     def setstate(self, flags: StateFlag) -> None:
         """nvmm_vcpu_setstate: have the next run load these parts of `state` (L-ST-1)."""
         self._check(
-            lib.call_vcpu_setstate(self._table, self._mach, self._raw, int(flags)),
+            lib.call_vcpu_setstate(self._table, self._mach, self._record(), int(flags)),
             "nvmm_vcpu_setstate",
             flags=repr(flags),
         )
 
     def inject(self, kind: EventType, vector: int, error: int = 0) -> None:
         """nvmm_vcpu_inject: an event for the next run, which validates it (L-EVT-1, L-EVT-3)."""
-        event = self._raw.event
+        event = self._record().event
         event.type = kind
         event.vector = vector
         event.u.excp.error = error
         self._check(
-            lib.call_vcpu_inject(self._table, self._mach, self._raw),
+            lib.call_vcpu_inject(self._table, self._mach, self._record()),
             "nvmm_vcpu_inject",
             type=kind.name,
             vector=vector,
@@ -201,12 +231,12 @@ class Vcpu:
         The GIL is released meanwhile.  Raises NvmmError (EINVAL for a bad event,
         L-EVT-3; ENOENT where another thread destroyed it).
         """
-        self._check(lib.call_vcpu_run(self._table, self._mach, self._raw), "nvmm_vcpu_run")
+        self._check(lib.call_vcpu_run(self._table, self._mach, self._record()), "nvmm_vcpu_run")
         return decode_exit(self._raw.exit)
 
     def stop(self) -> None:
         """nvmm_vcpu_stop: make this or the next run return (version 2, L-STOP-1)."""
-        self._check(lib.call_vcpu_stop(self._table, self._raw), "nvmm_vcpu_stop")
+        self._check(lib.call_vcpu_stop(self._table, self._record()), "nvmm_vcpu_stop")
 
     # ---- assists ----
 
@@ -225,7 +255,8 @@ class Vcpu:
         self._assist(lib.call_assist_mem, "nvmm_assist_mem")
 
     def _assist(self, function: Callable[..., int], call: str) -> None:
-        result = function(self._table, self._mach, self._raw)
+        _assisting.vcpu = self
+        result = function(self._table, self._mach, self._record())
         number = ffi.errno
         error, self._callback_error = self._callback_error, None
         if error is not None:
@@ -242,7 +273,7 @@ class Vcpu:
         gpa = ffi.new("gpaddr_t *")
         prot = ffi.new("nvmm_prot_t *")
         self._check(
-            lib.call_gva_to_gpa(self._table, self._mach, self._raw, gva, gpa, prot),
+            lib.call_gva_to_gpa(self._table, self._mach, self._record(), gva, gpa, prot),
             "nvmm_gva_to_gpa",
             gva=gva,
         )
@@ -250,12 +281,12 @@ class Vcpu:
 
     def dump(self) -> None:
         """nvmm_vcpu_dump: print the state on the process's standard output."""
-        self._check(lib.call_vcpu_dump(self._table, self._mach, self._raw), "nvmm_vcpu_dump")
+        self._check(lib.call_vcpu_dump(self._table, self._mach, self._record()), "nvmm_vcpu_dump")
 
     def soft_diagnostic(self) -> SoftDiagnostic | None:
         """What a libnvmm in software could not execute; None where the library is none."""
         raw = ffi.new("struct soft_diagnostic *")
-        if lib.call_soft_diagnostic(self._table, self._mach, self._raw, raw) != 0:
+        if lib.call_soft_diagnostic(self._table, self._mach, self._record(), raw) != 0:
             return None
         return SoftDiagnostic(
             raw.unimplemented, bytes(ffi.buffer(raw.bytes))[: raw.len], raw.undecodable_mem
@@ -283,11 +314,10 @@ def _bytes_of(record: Any) -> memoryview:
 
 
 def _dispatch(record: Any, access: Callable[[Vcpu], None]) -> None:
-    vcpu = _by_address[int(ffi.cast("uintptr_t", record.vcpu))]
     try:
-        access(vcpu)
+        access(_by_address[int(ffi.cast("uintptr_t", record.vcpu))])
     except BaseException as error:  # C cannot pass it on; the assist raises it again
-        vcpu.callback_failed(error)
+        _assisting.vcpu.callback_failed(error)
 
 
 ffi.def_extern(name="io_callback")(_on_io)

@@ -16,7 +16,7 @@ from nvmmconf.report.text import (
     rerun_command,
     slug,
 )
-from nvmmconf.results import CaseResult, Requirement, Run, TargetInfo, Verdict
+from nvmmconf.results import CaseResult, Requirement, Run, RunHeader, TargetInfo, Verdict
 from nvmmconf.results.summary import (
     CaseRow,
     Counts,
@@ -210,7 +210,7 @@ def case_pages(page: RunPage) -> Iterator[CasePage]:
             requirements=tuple(
                 known.get(name, Requirement(name, "", "", "")) for name in planned.requirements
             ),
-            rerun=rerun_command(planned.nodeid, header.faults, header.arguments),
+            rerun=rerun_command(planned.nodeid, _environment(header), header.arguments),
             guests=tuple(
                 guest_view(run, f"guest-{number}")
                 for number, run in enumerate(result.ended.runs, start=1)
@@ -220,6 +220,12 @@ def case_pages(page: RunPage) -> Iterator[CasePage]:
             previous_failure=cells[failures[earlier - 1]] if earlier else None,
             next_failure=cells[failures[later]] if later < len(failures) else None,
         )
+
+
+def _environment(header: RunHeader) -> Mapping[str, str]:
+    """What has to be set to run a case of the run again."""
+    seeded = {"NVMM_SOFT_FAULT": ",".join(header.faults)} if header.faults else {}
+    return seeded | dict(header.environment)
 
 
 def _column(target: TargetInfo) -> Column:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup, escape
 
@@ -119,11 +119,9 @@ def shell_quoted(word: str) -> str:
     return "'" + word.replace("'", "'\"'\"'") + "'"
 
 
-def rerun_command(nodeid: str, faults: Iterable[str], arguments: Sequence[str]) -> str:
+def rerun_command(nodeid: str, environment: Mapping[str, str], arguments: Sequence[str]) -> str:
     """The shell command that runs the one case again, on the same libnvmm, faults and all."""
-    words = []
-    if seeded := ",".join(faults):
-        words.append(f"NVMM_SOFT_FAULT={shell_quoted(seeded)}")
+    words = [f"{name}={shell_quoted(value)}" for name, value in environment.items()]
     words.append("pytest")
     for position, argument in enumerate(arguments):
         if argument.startswith("--nvmm-lib="):

@@ -93,6 +93,8 @@ class RunHeader:
     arguments: tuple[str, ...]
     workers: int
     faults: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables that chose library, target or faults, for the rerun command."""
     requirements: tuple[Requirement, ...] = ()
     format: int = FORMAT
 
@@ -176,6 +178,8 @@ class GuestRun:
     trace: tuple[ExitRow, ...]
     dropped: int
     listing: tuple[InsnRow, ...]
+    note: str = ""
+    """What the libnvmm itself could not do for the guest; mostly empty."""
 
 
 @dataclass(frozen=True)

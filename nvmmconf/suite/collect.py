@@ -25,7 +25,12 @@ def guests_named(function: Callable[..., object], fixture: str = "vm") -> tuple[
     Raises ValueError where it names none, or one by anything but a literal: the
     modes that a case runs in are those of its guests, known before it runs.
     """
-    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError, SyntaxError):
+        raise ValueError(
+            "its source cannot be read: write it as a plain function in cases/"
+        ) from None
     names: list[str] = []
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):

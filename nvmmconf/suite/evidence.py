@@ -26,12 +26,13 @@ def guest_run(run: VmRun) -> GuestRun:
             ExitRow(
                 sequence=traced.sequence,
                 reason=traced.exit.reason_name,
-                rip=run.image.describe(traced.rip),
+                rip="" if traced.rip is None else run.image.describe(traced.rip),
                 detail=traced.exit.detail(),
             )
             for traced in run.exits
         ),
         dropped=run.dropped,
+        note=run.note,
         listing=_listing(run.image),
     )
 

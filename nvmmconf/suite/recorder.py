@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from nvmmconf.accel import AcceleratorError
 from nvmmconf.nvmm import NvmmError
 from nvmmconf.results import (
     Comparison,
@@ -67,7 +68,9 @@ class CaseRecorder:
         verdict, message = _verdict_of(call, report)
         if verdict.severity > self._verdict.severity:
             self._verdict, self._message = verdict, message
-            self._details = report.longreprtext
+            # What the accelerator reported of a failing call is only in its log.
+            logs = [text for title, text in report.sections if title.startswith("Captured log")]
+            self._details = "\n".join([report.longreprtext, *logs])
             if call.excinfo is not None:
                 self._name_comparisons(str(call.excinfo.traceback[-1].statement).strip())
         machine = getattr(item, "funcargs", {}).get("vm")
@@ -75,9 +78,10 @@ class CaseRecorder:
             self._runs = tuple(guest_run(run) for run in machine.runs)
 
     def _name_comparisons(self, statement: str) -> None:
+        # Those before the last one the case has survived: it caught them.
         self._comparisons = [
             Comparison(statement, one.operator, one.observed, one.expected)
-            for one in self._comparisons
+            for one in self._comparisons[-1:]
         ]
 
     def end(self, *, interrupted: bool = False) -> None:
@@ -121,8 +125,10 @@ def _verdict_of(call: pytest.CallInfo[None], report: pytest.TestReport) -> tuple
         return Verdict.UNSUPPORTED, message
     if isinstance(error, GuestHangError):
         return Verdict.HANG, message
+    # A call of libnvmm that fails says something of the target, whoever made it.
+    cause = error.__cause__ if isinstance(error, AcceleratorError) else error
     if report.when == "call" and isinstance(
-        error, AssertionError | NvmmError | pytest.fail.Exception
+        cause, AssertionError | NvmmError | pytest.fail.Exception
     ):
         return Verdict.FAIL, message
     return Verdict.ERROR, f"{type(error).__name__}: {message}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import fcntl
 import os
 import platform
 import secrets
@@ -13,8 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from typing import BinaryIO
 
 from nvmmconf.abi import Libnvmm
+from nvmmconf.abi.library import ENVIRONMENT_VARIABLE
+from nvmmconf.abi.soft import FAULT_VARIABLE, PROFILE_VARIABLE
 from nvmmconf.report import write_report
 from nvmmconf.requirements import requirement_row
 from nvmmconf.results import (
@@ -36,7 +40,9 @@ from nvmmconf.suite.recorder import utc_now
 from nvmmconf.suite.target import Target, seeded_faults
 
 PLAN_FILE = "plan.jsonl"
-"""Every worker collects the same cases; the first one to finish writes them here."""
+"""Every worker collects the same cases, and writes them here."""
+
+_CHOOSING = (ENVIRONMENT_VARIABLE, FAULT_VARIABLE, PROFILE_VARIABLE, "NVMM_SOFT_CHAOS")
 
 REPORTED_RUNS = 20
 """Runs that the report has pages for, newest first."""
@@ -51,17 +57,35 @@ def new_run_folder(reports: Path) -> Path:
         folder = runs / f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
         with contextlib.suppress(FileExistsError):
             folder.mkdir()
+            _sync(runs)  # the name has to outlive the host
             return folder
 
 
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_running(folder: Path) -> bool:
+    """True while the controller of the run in `folder` lives: it holds a lock."""
+    try:
+        with (folder / CONTROLLER_FILE).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 def write_plan(folder: Path, plan: Sequence[Planned]) -> None:
-    """Write the plan unless another worker already has; never half a file."""
-    path = folder / PLAN_FILE
+    """Write the plan, which is every worker's; never half a file."""
     draft = folder / f"{PLAN_FILE}.{os.getpid()}"
     draft.write_bytes(b"".join(encode(planned) for planned in plan))
-    with contextlib.suppress(FileExistsError):
-        os.link(draft, path)
-    draft.unlink()
+    draft.replace(folder / PLAN_FILE)
 
 
 def read_plan(folder: Path) -> tuple[Planned, ...]:
@@ -84,6 +108,7 @@ class RunSession:
     workers: int = 1
     plan: tuple[Planned, ...] = ()
     crashed: dict[str, str] = field(default_factory=dict)
+    _lock: BinaryIO | None = None
 
     def begin(self, plan: tuple[Planned, ...]) -> None:
         """Write header and plan; only the first call does."""
@@ -94,6 +119,9 @@ class RunSession:
             writer.write(self._header())
             for planned in plan:
                 writer.write(planned)
+        # Held while this process lives, so that nobody takes the run for interrupted.
+        self._lock = (self.folder / CONTROLLER_FILE).open("rb")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def worker_crashed(self, nodeid: str, message: str) -> None:
         """A worker died while it ran the case `nodeid`."""
@@ -108,6 +136,8 @@ class RunSession:
         """
         run = merge_run(self.folder, self.crashed)
         save_run(run, self.folder)
+        if self._lock is not None:
+            self._lock.close()
         (self.folder / PLAN_FILE).unlink(missing_ok=True)
         return run, report(self.reports, first=run)
 
@@ -126,6 +156,7 @@ class RunSession:
             arguments=self.arguments,
             workers=self.workers,
             faults=seeded_faults(),
+            environment={name: os.environ[name] for name in _CHOOSING if name in os.environ},
             requirements=tuple(Requirement(r.id, r.text, r.area, r.source) for r in rows),
         )
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 
 from rich.console import Console
 from rich.table import Table
@@ -12,20 +13,34 @@ from nvmmconf.results import Run
 from nvmmconf.results.summary import Counts, by_area_and_target, count, targets
 
 
-def summary_lines(run: Run, width: int = 80) -> list[str]:
-    """Return a table of areas and targets, and a sentence; plain text, `width` columns."""
+def summary_lines(run: Run, width: int | None = None) -> list[str]:
+    """Return a table, a line a target, and a sentence; plain text, `width` columns.
+
+    The terminal's width where None.
+    """
     table = Table(box=None, pad_edge=False, show_edge=False, header_style="")
-    table.add_column("area")
-    columns = targets(run)
-    for target in columns:
-        table.add_column(f"NVMM v{target.nvmm_version} ({target.name})")
-    for area, by_target in by_area_and_target(run).items():
-        table.add_row(area, *(_words(by_target[target.name]) for target in columns))
+    table.add_column("target", no_wrap=True)
+    table.add_column("cases", justify="right")
+    table.add_column("verdicts")
+    table.add_column("not as required in")
+    areas = by_area_and_target(run)
+    for target in targets(run):
+        results = [one for one in run.results if one.planned.target == target.name]
+        counts = count(results)
+        bad = [area for area, by_target in areas.items() if by_target[target.name].bad]
+        table.add_row(
+            f"NVMM v{target.nvmm_version} ({target.name})",
+            str(counts.total),
+            _words(counts),
+            ", ".join(bad) or "-",
+        )
     buffer = io.StringIO()
-    Console(file=buffer, width=width, color_system=None, highlight=False).print(table)
+    columns = width or shutil.get_terminal_size().columns
+    Console(file=buffer, width=columns, color_system=None, highlight=False).print(table)
     lines = [line.rstrip() for line in buffer.getvalue().splitlines()]
     total = count(run.results)
-    sentence = f"{total.total} cases on {len(columns)} target(s): {_words(total)}"
+    several = "targets" if len(targets(run)) != 1 else "target"
+    sentence = f"{total.total} cases on {len(targets(run))} {several}: {_words(total)}"
     if run.header.faults:
         sentence += f"; seeded faults on: {', '.join(run.header.faults)}"
     return [*lines, "", sentence]

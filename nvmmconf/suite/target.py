@@ -8,6 +8,7 @@ library reads when a machine is made.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -89,7 +90,17 @@ def _capability(library: Libnvmm) -> Capability:
         init(library)
         return query_capability(library)
     except NvmmError as error:
-        raise TargetError(f"{library.path}: {error}") from None
+        advice = _ADVICE.get(error.errno or 0, "")
+        raise TargetError(f"{library.path}: {error}{advice}") from None
+
+
+_OR_BUNDLED = "or use softnvmm: --nvmm-lib=bundled"
+_ADVICE = {
+    errno.ENOENT: f"; make the device node /dev/nvmm, {_OR_BUNDLED}",
+    errno.ENXIO: f"; load the driver (modload nvmm), {_OR_BUNDLED}",
+    errno.EACCES: f"; you need to be in the group nvmm, {_OR_BUNDLED}",
+}
+"""What to do where /dev/nvmm cannot be opened (L-INIT-5)."""
 
 
 def seeded_faults() -> tuple[str, ...]:

@@ -5,20 +5,28 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import threading
 import warnings
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
 
 from nvmmconf.abi import ExitReason
-from nvmmconf.accel import Accelerator, AccelVcpu, Control, Outcome, Registers, Stop
+from nvmmconf.accel import (
+    Accelerator,
+    AcceleratorError,
+    AccelVcpu,
+    Control,
+    Outcome,
+    Registers,
+    Stop,
+)
 from nvmmconf.board import Pc
 from nvmmconf.guest import GuestLibrary, Image, Mode
 from nvmmconf.nvmm import Exit, HostMemory
 from nvmmconf.suite.address import Address
 from nvmmconf.suite.entry import entry_registers
 from nvmmconf.suite.target import Target
+from nvmmconf.suite.watchdog import Watchdog
 from nvmmconf.trace import Trace, TracedExit
 
 RAM_SIZE = 2 << 20
@@ -51,6 +59,8 @@ class VmRun:
     console: str
     exits: tuple[TracedExit, ...]
     dropped: int
+    note: str
+    """What the libnvmm in software could not do for this guest; mostly empty."""
     _booted: _Booted
 
     def __repr__(self) -> str:
@@ -81,15 +91,22 @@ class VmRun:
         return Address(value, self.image.describe(value))
 
     def exits_of(self, kind: type[_Taken]) -> tuple[_Taken, ...]:
-        """The exits of one kind, `IoExit`, oldest first."""
-        return tuple(traced.exit for traced in self.exits if isinstance(traced.exit, kind))
+        """The exits of one kind, `IoExit`, oldest first; ValueError as `all_exits`."""
+        return tuple(traced.exit for traced in self.all_exits() if isinstance(traced.exit, kind))
+
+    def all_exits(self) -> tuple[TracedExit, ...]:
+        """`exits`; raises ValueError where they are not all there, and would prove nothing."""
+        if self.dropped:
+            raise ValueError(f"{self!r}: its first {self.dropped} exits were not kept")
+        return self.exits
 
     def reasons(self) -> list[ExitReason | int]:
         """The reasons of the exits that the guest caused, oldest first.
 
         NONE and STOPPED are the host's doing and may come at any time (L-STOP-3).
+        Raises ValueError as `all_exits`.
         """
-        reasons = [traced.exit.reason for traced in self.exits]
+        reasons = [traced.exit.reason for traced in self.all_exits()]
         return [one for one in reasons if one not in (ExitReason.NONE, ExitReason.STOPPED)]
 
     def resume(self) -> VmRun:
@@ -119,6 +136,8 @@ class _Booted:
                     )
                 )
                 self._vcpu: AccelVcpu = self._accelerator.create_vcpu(0)
+            if self._accelerator.memory_map.failures:
+                raise AcceleratorError(self._accelerator.memory_map.failures[0], 0)
             for segment in image.segments:  # after hva_map, which zeroes (L-HVA-1)
                 self._pc.memory.write(segment.gpa, segment.data)
             self._vcpu.registers = entry_registers(image.entry_state)
@@ -132,18 +151,14 @@ class _Booted:
 
     def go(self, *, resume: bool) -> VmRun:
         """Run the guest; raises GuestHangError where the watchdog had to stop it."""
-        watchdog = threading.Timer(self._timeout, self._control.request, [Outcome(Stop.HANG)])
-        watchdog.daemon = True
-        watchdog.start()
-        try:
+        if resume:
+            # The registers so far belong to the run that was returned.
+            self._vcpu.registers = copy.deepcopy(self._vcpu.registers)
+        with Watchdog(self._timeout, self._hang, self._accelerator.kick_all):
             if resume:
-                # The registers so far belong to the run that was returned.
-                self._vcpu.registers = copy.deepcopy(self._vcpu.registers)
                 outcome = self._accelerator.resume(self._vcpu)
             else:
                 outcome = self._accelerator.run(self._vcpu)
-        finally:
-            watchdog.cancel()
         self.run = VmRun(
             image=self.image,
             outcome=outcome,
@@ -151,9 +166,11 @@ class _Booted:
             console=self._pc.console.text,
             exits=self._trace.exits,
             dropped=self._trace.dropped,
+            note=self._note(),
             _booted=self,
         )
-        self._warn_of_unimplemented()
+        if self.run.note:
+            warnings.warn(self.run.note, UnimplementedWarning, stacklevel=3)
         if outcome.reason is Stop.HANG:
             raise GuestHangError(
                 f"{self.image.name} ({self.image.mode.value}) ran for {self._timeout:g} s"
@@ -161,16 +178,18 @@ class _Booted:
             )
         return self.run
 
-    def _warn_of_unimplemented(self) -> None:
+    def _hang(self) -> None:
+        self._control.request(Outcome(Stop.HANG))
+
+    def _note(self) -> str:
         diagnostic = self._vcpu.vcpu.soft_diagnostic()
-        if diagnostic is not None and diagnostic.unimplemented:
-            warnings.warn(
-                f"guest {self.image.name} ({self.image.mode.value}): {diagnostic.unimplemented}"
-                f" instruction(s) that the interpreter lacks became #UD, the last one"
-                f" {diagnostic.last_bytes.hex(' ')}",
-                UnimplementedWarning,
-                stacklevel=4,
-            )
+        if diagnostic is None or not diagnostic.unimplemented:
+            return ""
+        return (
+            f"guest {self.image.name} ({self.image.mode.value}): {diagnostic.unimplemented}"
+            f" instruction(s) that the interpreter lacks became #UD, the last one"
+            f" {diagnostic.last_bytes.hex(' ')}"
+        )
 
 
 class VirtualMachine:
@@ -212,9 +231,10 @@ class VirtualMachine:
         return booted.go(resume=False)
 
     def close(self) -> None:
-        """Destroy the machines."""
-        while self._booted:
-            self._booted.pop().close()
+        """Destroy the machines, all of them also where one fails."""
+        with contextlib.ExitStack() as everything:
+            while self._booted:
+                everything.callback(self._booted.pop(0).close)
 
     def __enter__(self) -> VirtualMachine:
         return self

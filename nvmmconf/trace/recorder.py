@@ -11,11 +11,14 @@ from nvmmconf.nvmm import Exit
 
 @dataclass(frozen=True, slots=True)
 class TracedExit:
-    """One exit: its number in the run (from 1), the vCPU, RIP before it was handled, the exit."""
+    """One exit: its number in the run (from 1), the vCPU, RIP before it was handled, the exit.
+
+    `rip` is None where telling it would have cost a call to the kernel.
+    """
 
     sequence: int
     vcpu: int
-    rip: int
+    rip: int | None
     exit: Exit
 
 
@@ -26,7 +29,7 @@ class Trace:
         self._exits: deque[TracedExit] = deque(maxlen=keep)
         self._count = 0
 
-    def record(self, vcpu: int, taken: Exit, rip: int) -> None:
+    def record(self, vcpu: int, taken: Exit, rip: int | None) -> None:
         """Add an exit."""
         self._count += 1
         self._exits.append(TracedExit(self._count, vcpu, rip, taken))
