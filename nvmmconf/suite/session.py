@@ -50,11 +50,12 @@ REPORTED_RUNS = 20
 
 def new_run_folder(reports: Path) -> Path:
     """Make the folder of a new run and return it; ids sort by time."""
-    now = datetime.datetime.now(datetime.UTC)
     runs = reports / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     while True:
-        folder = runs / f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+        now = datetime.datetime.now(datetime.UTC)
+        serial = f"{now.microsecond:05x}{secrets.token_hex(1)}"
+        folder = runs / f"{now:%Y%m%dT%H%M%SZ}-{serial}"
         with contextlib.suppress(FileExistsError):
             folder.mkdir()
             _sync(runs)  # the name has to outlive the host

@@ -61,7 +61,7 @@ def test_a_failing_test_that_is_no_case_still_fails_the_run(project: Project) ->
     project.cases(CASE + "\ndef test_plain() -> None:\n    assert False\n")
     finished = project.pytest("--nvmm-profile=v1-svm")
     assert finished.status == 1
-    assert "2 cases on 1 target(s): 2 pass" in finished.out
+    assert "2 cases on 1 target: 2 pass" in finished.out
 
 
 def test_reports_are_kept_where_the_user_wants(project: Project, tmp_path: Path) -> None:
@@ -89,21 +89,25 @@ def test_rootdir_decides_where_reports_go(project: Project) -> None:
 
 
 def test_two_runs_of_one_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = datetime.datetime(2026, 11, 22, 1, 2, 3, tzinfo=datetime.UTC)
+    """Named in their order, and different also where clock and token are the same."""
+    second = datetime.datetime(2026, 11, 22, 1, 2, 3, tzinfo=datetime.UTC)
+    micro = datetime.timedelta(microseconds=1)
+    times = iter([second, second, second, second + micro, second + 999_999 * micro])
 
     class Clock(datetime.datetime):
         @classmethod
         def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:
-            return now
+            return next(times)
 
     monkeypatch.setattr(session.datetime, "datetime", Clock)
-    tokens = iter(["aaaa", "aaaa", "bbbb"])
+    tokens = iter(["aa", "aa", "bb", "00", "00"])
     monkeypatch.setattr(session.secrets, "token_hex", lambda size: next(tokens))
-    first, second = (session.new_run_folder(tmp_path) for _ in range(2))
-    assert re.fullmatch(r"20261122T010203Z-[0-9a-f]{4}", first.name)
-    assert first != second
-    assert first.is_dir()
-    assert second.is_dir()
+    made = [session.new_run_folder(tmp_path) for _ in range(4)]
+    assert len(set(made)) == 4
+    assert made == sorted(made)
+    for folder in made:
+        assert folder.is_dir()
+        assert re.fullmatch(r"20261122T010203Z-[0-9a-f]{7}", folder.name)
 
 
 def test_plan_is_there_before_the_controller_looks(project: Project) -> None:
