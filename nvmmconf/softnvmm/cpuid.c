@@ -1,9 +1,8 @@
 /*
  * SPDX-License-Identifier: BSD-2-Clause
  *
- * CPUID: spec kernel 7.  The "host" is our own processor, which shows what it
- * implements; the kernel clamps and edits that, and the caller's table has
- * the last word.
+ * CPUID: spec kernel 7.  The host's answer (host.c) is clamped and edited by
+ * the kernel, and the caller's table has the last word.
  */
 #include <errno.h>
 #include <string.h>
@@ -13,13 +12,16 @@
 enum { A, B, C, D };		/* out[] of cpu_cpuid() */
 
 #define LEAF1_ECX		0x6ED83203u
+#define LEAF1_ECX_PCID		(1u << 17)
 #define LEAF1_ECX_OSXSAVE	(1u << 27)
 #define LEAF1_ECX_HYPERVISOR	(1u << 31)
 #define LEAF1_EDX		0x9F8BAB7Fu
+#define LEAF7_EBX_INVPCID	(1u << 10)
 #define LEAF7_ECX		0x1A000705u
 #define EXT1_ECX		0x006309F3u
 #define EXT7_EDX		0x00000100u
 #define EXT8_EBX		0x00000205u
+#define EXT8_ECX_ID_SIZE	(7u << 12)
 
 /* Legacy FXSAVE area alone, and with the 64-byte header behind it. */
 #define XSAVE_SIZE_X87		172u
@@ -58,6 +60,64 @@ edit_xsave(const struct soft_vcpu *v, uint64_t subleaf, uint32_t out[4])
 	}
 }
 
+static bool
+host_has_invpcid(const struct soft_vcpu *v)
+{
+	uint32_t out[4];
+
+	soft_host_cpuid(v->model->host, 7, 0, out);
+	return v->model->profile->vendor->intel && (out[B] & LEAF7_EBX_INVPCID);
+}
+
+/* K-CPUID-10: two levels, of which only the upper one counts anything. */
+static void
+edit_topology(const struct soft_vcpu *v, uint64_t subleaf, uint32_t out[4])
+{
+	unsigned n = soft_vcpus_count(v->machine), log = 0;
+
+	zero(out);
+	if (subleaf > 1)
+		return;
+	while (n >> (log + 1) != 0)
+		log++;
+	out[A] = subleaf == 0 ? 0 : log;
+	out[B] = subleaf == 0 ? 0 : n;
+	out[C] = (uint32_t)subleaf | ((uint32_t)subleaf + 1) << 8;
+	out[D] = v->id;
+}
+
+/* Leaf 1: as the profile shows it. */
+static void
+edit_features(const struct soft_vcpu *v, uint32_t out[4])
+{
+	const struct soft_profile *p = v->model->profile;
+
+	out[B] = (out[B] & 0x00FFFFFF) | (v->id << 24);
+	if (p->cpuid_counts)
+		out[B] = (out[B] & 0xFF00FFFF) |
+		    soft_vcpus_count(v->machine) << 16;
+	out[C] = (out[C] & LEAF1_ECX) | LEAF1_ECX_HYPERVISOR;
+	if (host_has_invpcid(v))
+		out[C] |= LEAF1_ECX_PCID;
+	if ((v->cpu.cr4 & SOFT_CR4_OSXSAVE) == 0)
+		out[C] &= ~LEAF1_ECX_OSXSAVE;
+	out[D] &= LEAF1_EDX;
+}
+
+/* Leaf 4 of DF's VMX: one package, and how many share a cache. */
+static void
+edit_caches(const struct soft_vcpu *v, uint32_t out[4])
+{
+	unsigned n = soft_vcpus_count(v->machine), level = out[A] >> 5 & 7;
+
+	if (!v->model->profile->cpuid_counts || (out[A] & 0x1F) == 0)
+		return;
+	out[A] &= 0x3FFF;
+	out[A] |= (n - 1) << 26;
+	if (level >= 3)
+		out[A] |= (n - 1) << 14;
+}
+
 static void
 edit_basic(const struct soft_vcpu *v, uint32_t leaf, uint64_t subleaf,
     uint32_t max, uint32_t out[4])
@@ -69,11 +129,25 @@ edit_basic(const struct soft_vcpu *v, uint32_t leaf, uint64_t subleaf,
 		out[A] = max;
 		break;
 	case 0x1:
-		out[B] = (out[B] & 0x00FFFFFF) | (v->id << 24);
-		out[C] = (out[C] & LEAF1_ECX) | LEAF1_ECX_HYPERVISOR;
-		if ((v->cpu.cr4 & SOFT_CR4_OSXSAVE) == 0)
-			out[C] &= ~LEAF1_ECX_OSXSAVE;
-		out[D] &= LEAF1_EDX;
+		edit_features(v, out);
+		break;
+	case 0x2:			/* of Intel: the host's, as they are */
+	case 0x15:
+	case 0x16:
+		if (!p->vendor->intel)
+			zero(out);
+		break;
+	case 0x4:
+		if (p->vendor->intel)
+			edit_caches(v, out);
+		else
+			zero(out);
+		break;
+	case 0xB:
+		if (p->vendor->intel)
+			edit_topology(v, subleaf, out);
+		else
+			zero(out);
 		break;
 	case 0x7:
 		if (subleaf != 0) {
@@ -81,14 +155,15 @@ edit_basic(const struct soft_vcpu *v, uint32_t leaf, uint64_t subleaf,
 			break;
 		}
 		out[A] = 0;
-		out[B] &= p->cpuid_7_ebx;
+		out[B] &= p->cpuid_7_ebx |
+		    (host_has_invpcid(v) ? LEAF7_EBX_INVPCID : 0);
 		out[C] &= LEAF7_ECX;
 		out[D] &= p->cpuid_7_edx;
 		break;
 	case 0xD:
 		edit_xsave(v, subleaf, out);
 		break;
-	default:		/* 2 to 6, 8 to 0xC: K-CPUID-8, K-CPUID-9 */
+	default:		/* K-CPUID-8, K-CPUID-9 */
 		zero(out);
 		break;
 	}
@@ -105,8 +180,8 @@ edit_hypervisor(const struct soft_vcpu *v, uint32_t leaf, uint32_t out[4])
 		return;
 	}
 	if (leaf == 0x40000010) {
-		out[B] = out[C] = out[D] = 0;
-		if (!SOFT_QUIRK(v->model, SOFT_Q_CPUID_HV_RAW))
+		out[B] = out[C] = out[D] = 0;		/* K-CPUID-15 */
+		if (!SOFT_QUIRK(v->model, SOFT_Q_CPUID_KHZ_RAW))
 			out[A] = 1000000;	/* kHz: soft_tsc_now() */
 		return;
 	}
@@ -142,6 +217,10 @@ edit_extended(const struct soft_vcpu *v, uint32_t leaf, uint32_t max,
 		break;
 	case 0x80000008:				/* K-CPUID-19 */
 		out[B] &= EXT8_EBX;
+		if (v->model->profile->cpuid_counts)
+			out[C] = v->model->profile->vendor->intel ? 0 :
+			    EXT8_ECX_ID_SIZE |
+			    (soft_vcpus_count(v->machine) - 1);
 		out[D] = 0;
 		break;
 	default:
@@ -158,9 +237,9 @@ answer(const struct soft_vcpu *v, uint64_t leaf, uint64_t subleaf,
 	const struct soft_profile *p = v->model->profile;
 	uint32_t host[4], basic, extended;
 
-	cpu_cpuid(0, 0, host);
+	soft_host_cpuid(v->model->host, 0, 0, host);
 	basic = lower(host[A], p->vendor->cpuid_basic_max);
-	cpu_cpuid(0x80000000, 0, host);
+	soft_host_cpuid(v->model->host, 0x80000000, 0, host);
 	extended = lower(host[A], p->vendor->cpuid_extended_max);
 
 	if ((leaf < 0x40000000 && leaf > basic) ||
@@ -169,7 +248,7 @@ answer(const struct soft_vcpu *v, uint64_t leaf, uint64_t subleaf,
 	    (leaf >= 0x80000000 && leaf > extended))
 		leaf = basic;				/* K-CPUID-21 */
 
-	cpu_cpuid((uint32_t)leaf, (uint32_t)subleaf, out);
+	soft_host_cpuid(v->model->host, (uint32_t)leaf, (uint32_t)subleaf, out);
 	if (leaf < 0x40000000)
 		edit_basic(v, (uint32_t)leaf, subleaf, basic, out);
 	else if (leaf < 0x80000000)

@@ -36,9 +36,13 @@ soft_exit_io(struct soft_vcpu *v, const struct cpu_exit *ce,
 	memset(&e->u, 0, sizeof(e->u));
 	e->u.io.in = ce->io.in;
 	e->u.io.port = ce->io.port;
-	/* Measured on SVM: the field is 0 when no string is involved. */
+	/* Measured: 0 when no string is involved. */
 	e->u.io.seg = ce->io.str ? (int8_t)ce->io.seg : 0;
-	e->u.io.address_size = ce->io.address_size;
+	if (SOFT_QUIRK(v->model, SOFT_Q_NO_DECODE_ASSISTS))
+		e->u.io.seg = -1;			/* K-IO-4 */
+	/* VMX knows it for strings only; measured: 2 otherwise. */
+	e->u.io.address_size = v->model->profile->vendor->intel &&
+	    !ce->io.str ? 2 : ce->io.address_size;
 	e->u.io.operand_size = ce->io.operand_size;
 	e->u.io.rep = ce->io.rep;
 	e->u.io.str = ce->io.str;
@@ -59,9 +63,13 @@ soft_exit_memory(struct soft_vcpu *v, const struct cpu_exit *ce,
 	    (ce->memory.access & CPU_ACCESS_EXEC) ? NVMM_PROT_EXEC :
 	    NVMM_PROT_READ;
 	e->u.mem.gpa = ce->memory.gpa;
-	e->u.mem.inst_len = ce->memory.inst_len;
-	memcpy(e->u.mem.inst_bytes, ce->memory.inst_bytes,
-	    sizeof(e->u.mem.inst_bytes));
+	/* Not on VMX (K-MEMX-6), nor for what an event's delivery met. */
+	if (!v->model->profile->vendor->intel && !ce->event_interrupted &&
+	    !SOFT_QUIRK(v->model, SOFT_Q_NO_DECODE_ASSISTS)) {
+		e->u.mem.inst_len = ce->memory.inst_len;
+		memcpy(e->u.mem.inst_bytes, ce->memory.inst_bytes,
+		    sizeof(e->u.mem.inst_bytes));
+	}
 	soft_state_provide(v, PROVIDED_IO_MEMORY);
 }
 
@@ -95,4 +103,80 @@ soft_exit_xsetbv(struct soft_vcpu *v, const struct cpu_exit *ce)
 	}
 	v->cpu.xcr0 = value;
 	cpu_advance(&v->cpu, ce->next_rip);
+}
+
+/* An instruction that only changes how the caches stand. */
+static bool
+exit_invd(struct soft_vcpu *v, const struct cpu_exit *ce,
+    struct nvmm_vcpu_exit *e)
+{
+	if (SOFT_QUIRK(v->model, SOFT_Q_INVD_INVALID)) {
+		soft_exit_invalid(e, v->model->profile->vendor->intel ?
+		    13 : 0x76);				/* K-INV-1 */
+		return true;
+	}
+	cpu_advance(&v->cpu, ce->next_rip);
+	return false;
+}
+
+bool
+soft_exit_common(struct soft_vcpu *v, const struct cpu_exit *ce,
+    struct nvmm_vcpu_exit *e, const struct soft_msr *msrs)
+{
+	switch (ce->reason) {
+	case CPU_EXIT_HLT:
+		soft_exit_hlt(v, ce, e);
+		return true;
+	case CPU_EXIT_IO:
+		soft_exit_io(v, ce, e);
+		return true;
+	case CPU_EXIT_MEMORY:
+		soft_exit_memory(v, ce, e);
+		return true;
+	case CPU_EXIT_SHUTDOWN:
+		soft_exit_shutdown(v, e);
+		return true;
+	case CPU_EXIT_RDMSR:
+		return soft_exit_rdmsr(v, ce, e, msrs);
+	case CPU_EXIT_WRMSR:
+		return soft_exit_wrmsr(v, ce, e, msrs);
+	case CPU_EXIT_CPUID:
+		return soft_exit_cpuid(v, ce, e);
+	case CPU_EXIT_XSETBV:
+		soft_exit_xsetbv(v, ce);
+		return false;
+	case CPU_EXIT_MONITOR:
+		soft_exit_insn(e, NVMM_VCPU_EXIT_MONITOR, ce->next_rip);
+		return true;
+	case CPU_EXIT_MWAIT:
+		soft_exit_insn(e, NVMM_VCPU_EXIT_MWAIT, ce->next_rip);
+		return true;
+	case CPU_EXIT_INVD:
+		return exit_invd(v, ce, e);
+	case CPU_EXIT_UD:				/* K-INK-3 to K-INK-5 */
+		soft_inject_ud(v);
+		return false;
+	case CPU_EXIT_INT_WINDOW:			/* K-INT-1 */
+		v->cpu.intercepts &= ~CPU_INTERCEPT_INT_WINDOW;
+		e->reason = NVMM_VCPU_EXIT_INT_READY;
+		return true;
+	case CPU_EXIT_IRET:				/* K-NMI-1 to K-NMI-3 */
+	case CPU_EXIT_NMI_WINDOW:
+		v->cpu.intercepts &=
+		    ~(CPU_INTERCEPT_IRET | CPU_INTERCEPT_NMI_WINDOW);
+		e->reason = NVMM_VCPU_EXIT_NMI_READY;
+		return true;
+	case CPU_EXIT_CR8_WRITE:			/* K-TPR-2 */
+		e->reason = NVMM_VCPU_EXIT_TPR_CHANGED;
+		return true;
+	case CPU_EXIT_BAD_STATE:			/* K-SET-21, K-SET-22 */
+		soft_exit_invalid(e, v->entry_error);
+		return true;
+	case CPU_EXIT_CR_WRITE:
+	case CPU_EXIT_TASK_SWITCH:
+	case CPU_EXIT_BUDGET:
+	case CPU_EXIT_KICKED:
+		break;
+	}
+	return false;
 }

@@ -7,14 +7,17 @@
 
 #include "internal.h"
 
+#define EXCP_UD		6
 #define EXCP_GP		13
+#define EXCP_CP		21
 #define NMI_VECTOR	2
 
 #define VECTOR(n)	(UINT32_C(1) << (n))
 
 /* L-EVT-5. */
 static const uint32_t pushes_error = VECTOR(8) | VECTOR(10) | VECTOR(11) |
-    VECTOR(12) | VECTOR(13) | VECTOR(14) | VECTOR(17) | VECTOR(30);
+    VECTOR(12) | VECTOR(13) | VECTOR(14) | VECTOR(17) | VECTOR(EXCP_CP) |
+    VECTOR(30);
 /* K-INJ-7: the pushed RFLAGS lack RF for these (traps and aborts). */
 static const uint32_t keeps_rf = VECTOR(1) | VECTOR(4) | VECTOR(8) |
     VECTOR(18);
@@ -24,11 +27,28 @@ raise_exception(struct soft_vcpu *v, uint8_t vector, uint64_t error)
 {
 	v->cpu.inject.type = CPU_EVENT_EXCP;
 	v->cpu.inject.vector = vector;
-	v->cpu.inject.has_error = (pushes_error >> vector) & 1;
+	v->cpu.inject.has_error = (pushes_error >> vector) & 1 &&
+	    !(vector == EXCP_CP &&
+	    SOFT_QUIRK(v->model, SOFT_Q_CP_NO_ERROR));
 	v->cpu.inject.error = (uint32_t)error;
 	if (((keeps_rf >> vector) & 1) == 0)
 		v->cpu.rflags |= SOFT_RFLAGS_RF;
 	v->evt_pending = true;
+}
+
+/* A fault has its RF before it is delivered: what would be pushed is saved
+ * (SDM 3C 27.3.3). */
+void
+soft_event_interrupted(struct soft_vcpu *v)
+{
+	struct cpu_event *event = &v->cpu.inject;
+
+	/* Real mode has no error codes, and what is saved says so. */
+	if ((v->cpu.cr0 & SOFT_CR0_PE) == 0)
+		event->has_error = false;
+	if (event->type == CPU_EVENT_EXCP && event->vector < 32 &&
+	    ((keeps_rf >> event->vector) & 1) == 0)
+		v->cpu.rflags |= SOFT_RFLAGS_RF;
 }
 
 static int
@@ -61,7 +81,8 @@ soft_inject(struct soft_vcpu *v)
 		v->cpu.inject.has_error = false;
 		v->cpu.inject.error = 0;
 		if (event->vector == NMI_VECTOR)	/* K-INJ-5 */
-			v->cpu.intercepts |= CPU_INTERCEPT_IRET;
+			v->cpu.intercepts |= v->model->profile->vendor->
+			    nmi_window(v->model);
 		v->evt_pending = true;
 		return 0;
 	default:
@@ -69,16 +90,30 @@ soft_inject(struct soft_vcpu *v)
 	}
 }
 
-/* #GP(0) by the kernel, for an instruction that it refuses. */
-void
-soft_inject_gp(struct soft_vcpu *v)
+/* An exception by the kernel, for an instruction that it refuses. */
+static void
+refuse(struct soft_vcpu *v, uint8_t vector)
 {
 	struct nvmm_vcpu_event *event = &v->page->comm.event;
 
 	if (SOFT_QUIRK(v->model, SOFT_Q_EVENT_SCRATCH)) {	/* K-COMM-9 */
 		event->type = NVMM_VCPU_EVENT_EXCP;
-		event->vector = EXCP_GP;
+		event->vector = vector;
 		event->u.excp.error = 0;
 	}
-	raise_exception(v, EXCP_GP, 0);
+	raise_exception(v, vector, 0);
+	/* Real mode pushes no error code; asking for one is what VMX refuses
+	 * to enter with (kernel spec 8.3), and the kernel does ask. */
+}
+
+void
+soft_inject_gp(struct soft_vcpu *v)
+{
+	refuse(v, EXCP_GP);
+}
+
+void
+soft_inject_ud(struct soft_vcpu *v)
+{
+	refuse(v, EXCP_UD);
 }

@@ -36,15 +36,22 @@
 
 /* The host that this hypervisor runs on: ours to say (K-CAP-8, K-CAP-9). */
 #define SOFT_XCR0_MASK		UINT64_C(0x3)
-#define SOFT_MXCSR_MASK		UINT32_C(0xFFFF)
+#define SOFT_MXCSR_MASK		UINT32_C(0xFFFF)	/* unless NVMM_SOFT_HOST */
 
 #define SOFT_RFLAGS_IF		(UINT64_C(1) << 9)
 #define SOFT_RFLAGS_DF		(UINT64_C(1) << 10)
 #define SOFT_RFLAGS_RF		(UINT64_C(1) << 16)
+#define SOFT_CR0_PE		(UINT64_C(1) << 0)
+#define SOFT_CR0_ET		(UINT64_C(1) << 4)
+#define SOFT_CR0_NE		(UINT64_C(1) << 5)
+#define SOFT_CR0_NW		(UINT64_C(1) << 29)
+#define SOFT_CR0_CD		(UINT64_C(1) << 30)
 #define SOFT_CR0_PG		(UINT64_C(1) << 31)
 #define SOFT_CR4_PSE		(UINT64_C(1) << 4)
 #define SOFT_CR4_PAE		(UINT64_C(1) << 5)
 #define SOFT_CR4_OSXSAVE	(UINT64_C(1) << 18)
+#define SOFT_CR4_PCIDE		(UINT64_C(1) << 17)
+#define SOFT_EFER_LME		(UINT64_C(1) << 8)
 #define SOFT_EFER_LMA		(UINT64_C(1) << 10)
 #define SOFT_EFER_SVME		(UINT64_C(1) << 12)
 
@@ -62,7 +69,7 @@ soft_in(const struct soft_set *set, unsigned n)
 }
 
 /* Known deviations from the SDM, the APM and libnvmm(3).  Names, meaning and
- * the profiles that have them: soft_quirks[] in profile.c. */
+ * the profiles that have them: soft_quirks[] in quirk.c. */
 enum soft_quirk {
 	SOFT_Q_RETURN_OVERWRITES,
 	SOFT_Q_VCPU_EXISTS_EBUSY,
@@ -75,10 +82,25 @@ enum soft_quirk {
 	SOFT_Q_RESET_TAGS,
 	SOFT_Q_MXCSR_BY_IMAGE,
 	SOFT_Q_TSC_STALE,
+	SOFT_Q_TSC_OFFSET,
 	SOFT_Q_EVENT_SCRATCH,
 	SOFT_Q_EXCP_0_3,
+	SOFT_Q_CP_NO_ERROR,
+	SOFT_Q_PAGE_IN,
+	SOFT_Q_NMI_STAYS_BLOCKED,
+	SOFT_Q_INT_N_TWICE,
+	SOFT_Q_NMI_READY_EARLY,
+	SOFT_Q_EFER_BY_KERNEL,
+	SOFT_Q_CR8_SPILL,
+	SOFT_Q_CR8_WIDE,
+	SOFT_Q_CR0_CACHE_BITS,
+	SOFT_Q_CR0_LEAVES_LONG,
+	SOFT_Q_LAUNCH_FLAG,
+	SOFT_Q_TASK_SWITCH_INVALID,
+	SOFT_Q_NO_DECODE_ASSISTS,
 	SOFT_Q_CPUID_64BIT,
 	SOFT_Q_CPUID_HV_RAW,
+	SOFT_Q_CPUID_KHZ_RAW,
 	SOFT_Q_INVD_INVALID,
 	SOFT_Q_WALK_PAT,
 	SOFT_Q_WALK_PS_NO_PSE,
@@ -90,6 +112,7 @@ enum soft_quirk {
 	SOFT_Q_LIMIT_SCALED,
 	SOFT_Q_IO_INDEX_64,
 	SOFT_Q_IO_BATCH_LIMIT,
+	SOFT_Q_MEM_ONE_CALLBACK,
 	SOFT_Q_MEM_FETCH_15,
 	SOFT_Q_MEM_RIP_64,
 	SOFT_Q_MEM_IMM_UNSIGNED,
@@ -102,7 +125,7 @@ enum soft_quirk {
 	SOFT_NQUIRKS
 };
 
-/* Seeded bugs: soft_faults[] in profile.c. */
+/* Seeded bugs: soft_faults[] in quirk.c. */
 enum soft_fault {
 	SOFT_F_HLT_RIP,
 	SOFT_F_IO_NPC,
@@ -116,21 +139,29 @@ struct soft_vcpu;
 /* How one part of the state moves between the comm page and the vCPU. */
 struct soft_group {
 	void (*commit)(struct soft_vcpu *, const struct nvmm_x64_state *);
-	void (*provide)(const struct soft_vcpu *, struct nvmm_x64_state *);
+	void (*provide)(struct soft_vcpu *, struct nvmm_x64_state *);
 };
 #define SOFT_NGROUPS	7		/* bits of NVMM_X64_STATE_ALL */
 
-/* A backend of the kernel: svm.c; a second one goes beside it. */
+struct soft_model;
+
+/* A backend of the kernel: svm.c, vmx.c. */
 struct soft_vendor {
 	const char *name;
+	bool intel;			/* CPUID's leaves: kernel spec 7 */
 	uint64_t vcpu_conf_support;	/* K-CAP-7 */
 	const struct soft_group *groups;	/* SOFT_NGROUPS, in bit order */
 	/* Turns the processor's exit into NVMM's.  False: dealt with here, as
 	 * in a kernel; go on unless the return check says otherwise. */
 	bool (*exit)(struct soft_vcpu *, const struct cpu_exit *,
 	    struct nvmm_vcpu_exit *);
-	/* Does the entry take the event that is armed?  No: BAD_STATE. */
-	bool (*takes_event)(const struct soft_vcpu *);
+	/* May the guest be entered as it is, with the event that is armed?
+	 * False: no, with this hwcode. */
+	bool (*enter)(struct soft_vcpu *, uint64_t *hwcode);
+	/* What is always intercepted, and what a window for NMIs is made of. */
+	uint32_t (*intercepts)(const struct soft_model *);
+	uint32_t (*nmi_window)(const struct soft_model *);
+	uint64_t bad_state;		/* hwcode when the processor refuses */
 	uint32_t cpuid_basic_max, cpuid_extended_max;
 };
 
@@ -146,13 +177,32 @@ struct soft_profile {
 	uint64_t cr4_mask;		/* K-SET-3 */
 	uint32_t cpuid_hypervisor_max;	/* K-CPUID-14 */
 	uint32_t cpuid_7_ebx, cpuid_7_edx, cpuid_80000001_edx;
+	bool cpuid_counts;		/* CPUID tells the number of vCPUs (7, DF) */
 };
 
 /* What a machine is for life. */
 struct soft_model {
 	const struct soft_profile *profile;
 	struct soft_set quirks, faults;
+	const struct soft_host *host;
 };
+
+/* A row of the tables of quirks and faults. */
+struct soft_switch {
+	const char *name, *summary;
+	unsigned profiles;		/* quirks: those that have it */
+};
+extern const struct soft_switch soft_quirks[SOFT_NQUIRKS];
+extern const struct soft_switch soft_faults[SOFT_NFAULTS];
+
+/* Bits of soft_switch.profiles. */
+#define SOFT_IDEAL	0x01u
+#define SOFT_V1_SVM	0x02u
+#define SOFT_V1_VMX	0x04u
+#define SOFT_V2_SVM	0x08u
+#define SOFT_V2_VMX	0x10u
+#define SOFT_V3_SVM	0x20u
+#define SOFT_V3_VMX	0x40u
 
 #define SOFT_QUIRK(model, q)	soft_in(&(model)->quirks, (q))
 #define SOFT_FAULT(model, f)	__builtin_expect(soft_in(&(model)->faults, (f)), 0)
@@ -161,7 +211,31 @@ struct soft_model {
 int soft_model_read(struct soft_model *);
 void soft_problem_clear(void);
 
-extern const struct soft_vendor soft_svm;
+extern const struct soft_vendor soft_svm, soft_vmx, soft_neutral;
+
+bool soft_vmx_enter(struct soft_vcpu *, uint64_t *hwcode);
+
+/* ---- host.c: the machine below the hypervisor ------------------------------- */
+
+struct soft_host_cpuid {
+	uint32_t leaf, subleaf, out[4];
+};
+
+struct soft_host {
+	uint32_t mxcsr_mask;
+	uint64_t misc_enable;
+	bool has_arch_capabilities;
+	uint64_t arch_capabilities;
+	/* No rows: our own processor answers. */
+	struct soft_host_cpuid *cpuid;
+	size_t ncpuid;
+};
+
+/* From the environment; lives for ever.  0, or EINVAL and a problem noted. */
+int soft_host_read(const struct soft_host **);
+void soft_host_cpuid(const struct soft_host *, uint32_t leaf, uint32_t subleaf,
+    uint32_t out[4]);
+void soft_problem(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* ---- the kernel's objects ----------------------------------------------- */
 
@@ -206,9 +280,12 @@ struct soft_machine {
 	unsigned map_generation;
 	struct soft_segment *segments;	/* sorted, disjoint */
 	size_t nsegments, asegments;
+	/* A bit a page that the kernel has filled in, or NULL: SOFT_Q_PAGE_IN. */
+	uint8_t *filled;
 
 	pthread_mutex_t vcpus_lock;	/* of the array, not what it points to */
 	struct soft_vcpu *vcpus[SOFT_MAX_VCPUS];
+	unsigned nvcpus;		/* atomic */
 };
 
 /* A vCPU's comm page, and what else is kept where it can be found from the
@@ -237,6 +314,16 @@ struct soft_vcpu {
 	struct cpu cpu;
 	bool evt_pending;
 	unsigned map_generation;
+	uint64_t entry_error;		/* hwcode of an entry that failed */
+	uint64_t committed;		/* groups, since the last entry */
+	unsigned interrupt;		/* nvmm_soft_interrupt(): checks to go */
+	bool interrupt_stops;
+	struct {
+		bool launched;		/* the driver thinks so (quirk 12) */
+		bool entered;		/* it is so */
+		bool mov_ss;		/* the shadow blocks NMIs too */
+		bool long_entry;	/* entry control, when PG has gone (13) */
+	} vmx;
 
 	/* Kernel spec 11: the guest's TSC is the host's plus an offset, which is
 	 * computed at entry when `wanted`. */
@@ -244,6 +331,7 @@ struct soft_vcpu {
 		bool wanted;
 		uint64_t value;		/* last set, or at the last run's end */
 		uint64_t offset;
+		uint64_t given;		/* SOFT_Q_TSC_OFFSET: by getstate */
 	} tsc;
 
 	struct soft_cpuid cpuids[SOFT_MAX_CPUIDS];
@@ -269,7 +357,7 @@ int soft_vcpu_get(uint32_t machid, uint32_t cpuid, struct soft_machine **,
 void soft_vcpu_put(struct soft_machine *, struct soft_vcpu *);
 /* The machine goes: every vCPU with it.  Machine held exclusively. */
 void soft_vcpus_destroy(struct soft_machine *);
-unsigned soft_vcpus_count(struct soft_machine *);
+unsigned soft_vcpus_count(const struct soft_machine *);
 
 /* The caller's comm page, or NULL if its structures name none. */
 struct nvmm_comm_page *soft_comm(const struct nvmm_machine *,
@@ -282,11 +370,15 @@ struct soft_areas *soft_areas_create(const struct soft_model *);
 void soft_areas_destroy(struct soft_areas *);
 const struct soft_model *soft_areas_model(const struct nvmm_machine *);
 
+/* Of a machine whose model is known.  0 or ENOMEM. */
+int soft_memory_create(struct soft_machine *);
 /* Drops all memory.  Machine held exclusively, or not yet known to anyone. */
 void soft_memory_destroy(struct soft_machine *);
 uint64_t soft_memory_size(const struct soft_machine *);
 /* struct cpu_bus: page.  `arg` is the vCPU. */
 uint8_t *soft_memory_page(void *arg, uint64_t gpa, uint32_t *access);
+/* The kernel's answer to a nested page fault: true, the page is there now. */
+bool soft_memory_fill(struct soft_vcpu *, uint64_t gpa, uint32_t access);
 
 /* ---- state.c ---------------------------------------------------------------- */
 
@@ -294,12 +386,34 @@ void soft_state_reset(const struct soft_model *, struct nvmm_x64_state *);
 void soft_state_commit(struct soft_vcpu *, uint64_t flags);
 void soft_state_provide(struct soft_vcpu *, uint64_t flags);
 extern const struct soft_group soft_common_groups[SOFT_NGROUPS];
+/* Those of SVM, which copies nearly everything; VMX's begin with them. */
+void soft_crs_commit(struct soft_vcpu *, const struct nvmm_x64_state *);
+void soft_crs_provide(struct soft_vcpu *, struct nvmm_x64_state *);
+void soft_segs_provide(struct soft_vcpu *, struct nvmm_x64_state *);
+void soft_segs_commit(struct soft_vcpu *, const struct nvmm_x64_state *);
+void soft_gprs_commit(struct soft_vcpu *, const struct nvmm_x64_state *);
+void soft_gprs_provide(struct soft_vcpu *, struct nvmm_x64_state *);
+void soft_fpu_commit(struct soft_vcpu *, const struct nvmm_x64_state *);
+void soft_fpu_provide(struct soft_vcpu *, struct nvmm_x64_state *);
+void soft_drs_commit(struct soft_vcpu *, const struct nvmm_x64_state *);
+void soft_drs_provide(struct soft_vcpu *, struct nvmm_x64_state *);
+void soft_msrs_commit(struct soft_vcpu *, const struct nvmm_x64_state *);
+void soft_msrs_provide(struct soft_vcpu *, struct nvmm_x64_state *);
+void soft_intr_commit(struct soft_vcpu *, const struct nvmm_x64_state *);
+void soft_intr_provide(struct soft_vcpu *, struct nvmm_x64_state *);
 
 /* ---- run.c, exit.c, msr.c, cpuid.c, inject.c ------------------------------- */
 
 uint64_t soft_tsc_now(void);
 uint64_t soft_tsc_guest(void *vcpu);	/* struct cpu_bus: tsc */
+void soft_tsc_set(struct soft_vcpu *, uint64_t);
 
+/* One MSR that the kernel answers itself. */
+struct soft_msr {
+	uint32_t msr;
+	bool read, write;		/* handled here; else it exits */
+	uint64_t value;			/* read; writes are ignored */
+};
 /* Exits that both backends make alike. */
 void soft_exit_hlt(struct soft_vcpu *, const struct cpu_exit *,
     struct nvmm_vcpu_exit *);
@@ -310,14 +424,11 @@ void soft_exit_memory(struct soft_vcpu *, const struct cpu_exit *,
 void soft_exit_insn(struct nvmm_vcpu_exit *, uint64_t reason, uint64_t npc);
 void soft_exit_invalid(struct nvmm_vcpu_exit *, uint64_t hwcode);
 void soft_exit_xsetbv(struct soft_vcpu *, const struct cpu_exit *);
+/* Exits that no backend treats in its own way.  True: e is to be reported. */
+bool soft_exit_common(struct soft_vcpu *, const struct cpu_exit *,
+    struct nvmm_vcpu_exit *, const struct soft_msr *);
 void soft_exit_shutdown(struct soft_vcpu *, struct nvmm_vcpu_exit *);
 
-/* One MSR that the kernel answers itself. */
-struct soft_msr {
-	uint32_t msr;
-	bool read, write;		/* handled here; else it exits */
-	uint64_t value;			/* read; writes are ignored */
-};
 /* The table ends with .msr == 0.  False: done in the kernel. */
 bool soft_exit_rdmsr(struct soft_vcpu *, const struct cpu_exit *,
     struct nvmm_vcpu_exit *, const struct soft_msr *);
@@ -330,7 +441,10 @@ int soft_cpuid_configure(struct soft_vcpu *,
     const struct nvmm_vcpu_conf_cpuid *);
 
 int soft_inject(struct soft_vcpu *);	/* comm.event; 0 or EINVAL */
+/* cpu.inject did not arrive and is to be delivered again. */
+void soft_event_interrupted(struct soft_vcpu *);
 void soft_inject_gp(struct soft_vcpu *);
+void soft_inject_ud(struct soft_vcpu *);
 
 /* ---- walk.c: the library in the guest's memory (L-WALK, L-GM) --------------- */
 

@@ -106,7 +106,7 @@ nvmm_capability(struct nvmm_capability *cap)
 	cap->max_ram = model.profile->max_ram;
 	cap->arch.vcpu_conf_support = model.profile->vendor->vcpu_conf_support;
 	cap->arch.xcr0_mask = SOFT_XCR0_MASK;
-	cap->arch.mxcsr_mask = SOFT_MXCSR_MASK;
+	cap->arch.mxcsr_mask = model.host->mxcsr_mask;
 	cap->arch.conf_cpuid_maxops = SOFT_MAX_CPUIDS;
 	return 0;
 }

@@ -75,6 +75,7 @@ kmachine_create(const struct soft_model *model, uint32_t *machid)
 {
 	struct soft_machine *m;
 	size_t i;
+	int error;
 
 	pthread_once(&table_once, table_init);
 	pthread_mutex_lock(&table_lock);
@@ -91,10 +92,16 @@ kmachine_create(const struct soft_model *model, uint32_t *machid)
 	m->pid = soft_owner();
 	m->time = time(NULL);
 	m->model = *model;
-	m->present = true;
+	error = soft_memory_create(m);
+	m->present = error == 0;
 	pthread_rwlock_unlock(&m->lock);
+	if (error != 0) {
+		pthread_mutex_lock(&table_lock);
+		allocated[i] = false;
+		pthread_mutex_unlock(&table_lock);
+	}
 	*machid = (uint32_t)i;
-	return 0;
+	return error;
 }
 
 static int

@@ -236,6 +236,41 @@ segments_cut(struct soft_machine *m, uint64_t gpa, uint64_t size)
 	return i;
 }
 
+/* A bit a page of all that can be mapped; untouched parts cost nothing. */
+#define FILLED_SIZE(m)	((m)->model.profile->max_ram / SOFT_PAGE_SIZE / 8)
+
+int
+soft_memory_create(struct soft_machine *m)
+{
+	void *p;
+
+	m->filled = NULL;
+	if (!SOFT_QUIRK(&m->model, SOFT_Q_PAGE_IN))
+		return 0;
+	p = mmap(NULL, FILLED_SIZE(m), PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p == MAP_FAILED)
+		return ENOMEM;
+	m->filled = p;
+	return 0;
+}
+
+/* Nothing of a range is filled in any more. */
+static void
+empty(struct soft_machine *m, uint64_t gpa, uint64_t size)
+{
+	uint64_t page = gpa / SOFT_PAGE_SIZE, end = page + size / SOFT_PAGE_SIZE;
+
+	if (m->filled == NULL)
+		return;
+	for (; page < end && page % 8 != 0; page++)
+		m->filled[page / 8] &= (uint8_t)~(1u << (page % 8));
+	if (page < end)
+		memset(&m->filled[page / 8], 0, (end - page) / 8);
+	for (page += (end - page) / 8 * 8; page < end; page++)
+		m->filled[page / 8] &= (uint8_t)~(1u << (page % 8));
+}
+
 static int
 kgpa_map(uint32_t machid, uintptr_t hva, uint64_t gpa, size_t size, int prot)
 {
@@ -272,6 +307,7 @@ kgpa_map(uint32_t machid, uintptr_t hva, uint64_t gpa, size_t size, int prot)
 	pthread_rwlock_wrlock(&m->map_lock);
 	if ((error = segments_reserve(m, 2)) == 0) {
 		segment_insert(m, segments_cut(m, gpa, size), s);
+		empty(m, gpa, size);
 		m->map_generation++;
 	}
 	pthread_rwlock_unlock(&m->map_lock);
@@ -299,6 +335,7 @@ kgpa_unmap(uint32_t machid, uint64_t gpa, size_t size)
 	pthread_rwlock_wrlock(&m->map_lock);
 	if ((error = segments_reserve(m, 1)) == 0) {
 		segments_cut(m, gpa, size);
+		empty(m, gpa, size);
 		m->map_generation++;
 	}
 	pthread_rwlock_unlock(&m->map_lock);
@@ -307,14 +344,12 @@ out:
 	return error;
 }
 
-uint8_t *
-soft_memory_page(void *arg, uint64_t gpa, uint32_t *access)
+static const struct soft_segment *
+segment_of(const struct soft_machine *m, uint64_t gpa)
 {
-	const struct soft_machine *m = ((struct soft_vcpu *)arg)->machine;
 	const struct soft_segment *s;
 	size_t low = 0, high = m->nsegments, mid;
 
-	gpa &= ~SOFT_PAGE_MASK;
 	while (low < high) {
 		mid = (low + high) / 2;
 		s = &m->segments[mid];
@@ -323,12 +358,54 @@ soft_memory_page(void *arg, uint64_t gpa, uint32_t *access)
 		} else if (gpa - s->gpa >= s->size) {
 			low = mid + 1;
 		} else {
-			*access = s->access;
-			return s->host + (gpa - s->gpa);
+			return s;
 		}
 	}
-	*access = 0;
 	return NULL;
+}
+
+static bool
+filled(const struct soft_machine *m, uint64_t gpa)
+{
+	uint64_t page = gpa / SOFT_PAGE_SIZE;
+
+	return m->filled == NULL ||
+	    (__atomic_load_n(&m->filled[page / 8], __ATOMIC_RELAXED) >>
+	    (page % 8) & 1);
+}
+
+uint8_t *
+soft_memory_page(void *arg, uint64_t gpa, uint32_t *access)
+{
+	const struct soft_machine *m = ((struct soft_vcpu *)arg)->machine;
+	const struct soft_segment *s = segment_of(m, gpa);
+
+	*access = 0;
+	if (s == NULL || !filled(m, gpa))
+		return NULL;
+	*access = s->access;
+	return s->host + ((gpa & ~SOFT_PAGE_MASK) - s->gpa);
+}
+
+bool
+soft_memory_fill(struct soft_vcpu *v, uint64_t gpa, uint32_t access)
+{
+	struct soft_machine *m = v->machine;
+	const struct soft_segment *s;
+	bool done;
+
+	if (m->filled == NULL)
+		return false;
+	pthread_rwlock_rdlock(&m->map_lock);
+	s = segment_of(m, gpa);
+	/* NVMM_PROT_* and CPU_ACCESS_* are the same numbers. */
+	done = s != NULL && (s->access & access) == access;
+	if (done)
+		__atomic_or_fetch(&m->filled[gpa / SOFT_PAGE_SIZE / 8],
+		    (uint8_t)(1u << (gpa / SOFT_PAGE_SIZE % 8)),
+		    __ATOMIC_RELAXED);
+	pthread_rwlock_unlock(&m->map_lock);
+	return done;
 }
 
 uint64_t
@@ -349,6 +426,9 @@ soft_memory_destroy(struct soft_machine *m)
 
 	while (m->nsegments > 0)
 		segment_remove(m, m->nsegments - 1);
+	if (m->filled != NULL)
+		munmap(m->filled, FILLED_SIZE(m));
+	m->filled = NULL;
 	free(m->segments);
 	m->segments = NULL;
 	m->asegments = 0;

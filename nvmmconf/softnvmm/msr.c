@@ -48,10 +48,8 @@ soft_exit_wrmsr(struct soft_vcpu *v, const struct cpu_exit *ce,
 	uint64_t value = (v->cpu.gpr[CPU_RDX] << 32) |
 	    (uint32_t)v->cpu.gpr[CPU_RAX];
 
-	if (ce->msr == MSR_TSC) {			/* K-MSR-4 */
-		v->tsc.value = value;
-		v->tsc.wanted = true;
-	}
+	if (ce->msr == MSR_TSC)				/* K-MSR-4 */
+		soft_tsc_set(v, value);
 	if (ce->msr == MSR_TSC || (row != NULL && row->write)) {
 		cpu_advance(&v->cpu, ce->next_rip);
 		return false;

@@ -1,188 +1,74 @@
 /*
  * SPDX-License-Identifier: BSD-2-Clause
  *
- * Profiles, quirks and faults: what softnvmm is today.
- *
- * A quirk is written where the right behaviour is written; the table below
- * says which versions have it, and is the only place that does.  A profile
- * without quirks ("ideal") needs a row in soft_profiles[] and nothing else.
+ * Profiles: what softnvmm is today.  A profile is a row of numbers here and
+ * the quirks that name it in quirk.c.
  */
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "internal.h"
 
-#define V1_SVM	0x01u
-#define V2_SVM	0x02u
-#define REAL	(V1_SVM | V2_SVM)
+#define RAM	(UINT64_C(128) << 30)
+#define CR4	0x370FFF
 
-struct soft_switch {
-	const char *name, *summary;
-	unsigned profiles;		/* quirks: those that have it */
-};
+/* What CPUID shows of leaves 7 and 80000001 (kernel spec 7). */
+#define CPUID_V1	.cpuid_hypervisor_max = 0x40000000,		\
+	.cpuid_7_ebx = 0x019CA3C9, .cpuid_7_edx = 0x20004410,		\
+	.cpuid_80000001_edx = 0xE7D80800
+#define CPUID_V2	.cpuid_hypervisor_max = 0x40000010,		\
+	.cpuid_7_ebx = 0x019C23C9, .cpuid_7_edx = 0x00004410,		\
+	.cpuid_80000001_edx = 0xE7D3AB7F
+#define CPUID_V3	.cpuid_hypervisor_max = 0x40000000,		\
+	.cpuid_7_ebx = 0x019C23C9, .cpuid_7_edx = 0x20004410,		\
+	.cpuid_80000001_edx = 0xE7D3AB7F, .cpuid_counts = true
 
+#define V1	.version = 1, .max_vcpus = 256, .max_ram = RAM, CPUID_V1
+#define V2	.version = 2, .has_stop = true, .has_cmps = true,	\
+	.max_vcpus = 256, .max_ram = RAM, CPUID_V2
+/* Of the DragonFly line the text of 2021 as it was measured: 128 GiB. */
+#define V3	.version = 3, .max_vcpus = 128, .max_ram = RAM, CPUID_V3
+
+/* The masks of CR4: kernel spec 14.3. */
 static const struct soft_profile soft_profiles[] = {
 	{
-		.name = "v1-svm",
-		.summary = "NetBSD 9 on AMD: API version 1, no stop",
-		.bit = V1_SVM,
-		.version = 1,
-		.has_stop = false,
-		.has_cmps = false,
-		.vendor = &soft_svm,
-		.max_vcpus = 256,
-		.max_ram = UINT64_C(128) << 30,
-		.cr4_mask = UINT64_MAX,		/* kernel spec 14.3 */
-		.cpuid_hypervisor_max = 0x40000000,
-		.cpuid_7_ebx = 0x019CA3C9,
-		.cpuid_7_edx = 0x20004410,
-		.cpuid_80000001_edx = 0xE7D80800,
+		/* The numbers of NetBSD 10.  Where the two backends differ and
+		 * no manual decides, it is as SVM, which takes more states and
+		 * keeps more of them; of VMX it has the TPR exit. */
+		.name = "ideal",
+		.summary = "what the SDM, the APM and libnvmm(3) promise; API version 2",
+		.bit = SOFT_IDEAL, .vendor = &soft_neutral, .cr4_mask = CR4, V2,
 	},
 	{
-		.name = "v2-svm",
-		.summary = "NetBSD 10 on AMD: API version 2",
-		.bit = V2_SVM,
-		.version = 2,
-		.has_stop = true,
-		.has_cmps = true,
-		.vendor = &soft_svm,
-		.max_vcpus = 256,
-		.max_ram = UINT64_C(128) << 30,
-		.cr4_mask = 0x370FFF,
-		.cpuid_hypervisor_max = 0x40000010,
-		.cpuid_7_ebx = 0x019C23C9,
-		.cpuid_7_edx = 0x00004410,
-		.cpuid_80000001_edx = 0xE7D3AB7F,
+		.name = "v1-svm", .summary = "NetBSD 9 on AMD: API version 1, no stop",
+		.bit = SOFT_V1_SVM, .vendor = &soft_svm, .cr4_mask = UINT64_MAX, V1,
+	},
+	{
+		.name = "v1-vmx", .summary = "NetBSD 9 on Intel: API version 1, no stop",
+		.bit = SOFT_V1_VMX, .vendor = &soft_vmx, .cr4_mask = CR4, V1,
+	},
+	{
+		.name = "v2-svm", .summary = "NetBSD 10 on AMD: API version 2",
+		.bit = SOFT_V2_SVM, .vendor = &soft_svm, .cr4_mask = CR4, V2,
+	},
+	{
+		.name = "v2-vmx", .summary = "NetBSD 10 on Intel: API version 2",
+		.bit = SOFT_V2_VMX, .vendor = &soft_vmx, .cr4_mask = CR4, V2,
+	},
+	{
+		.name = "v3-svm", .summary = "the DragonFly line on AMD: kernel API version 3, no stop",
+		.bit = SOFT_V3_SVM, .vendor = &soft_svm, .cr4_mask = UINT64_MAX, V3,
+	},
+	{
+		.name = "v3-vmx", .summary = "the DragonFly line on Intel: kernel API version 3, no stop",
+		.bit = SOFT_V3_VMX, .vendor = &soft_vmx, .cr4_mask = CR4, V3,
 	},
 };
 #define SOFT_PROFILE_DEFAULT	"v2-svm"
 #define SOFT_NPROFILES	(sizeof(soft_profiles) / sizeof(soft_profiles[0]))
-
-static const struct soft_switch soft_quirks[] = {
-	[SOFT_Q_RETURN_OVERWRITES] = { "return-check-overwrites-reason",
-	    "stop, signal or preemption replaces the exit just made; HALTED and the windows can be lost (L-RUN-1)",
-	    V2_SVM },
-	[SOFT_Q_VCPU_EXISTS_EBUSY] = { "vcpu-exists-ebusy",
-	    "creating an existing vCPU gives EBUSY, not the manual's EEXIST (L-VCPU-2)",
-	    REAL },
-	[SOFT_Q_HVA_NESTED] = { "hva-map-nested-accepted",
-	    "hva_map inside an earlier mapping is accepted and splits guest and process (L-HVA-2a)",
-	    REAL },
-	[SOFT_Q_HVA_UNCHECKED] = { "hva-map-range-unchecked",
-	    "hva_map takes size 0 (uses a slot) and does not test for wrap (kernel 3.1)",
-	    REAL },
-	[SOFT_Q_HVA_FAIL_KEEPS_SLOT] = { "hva-map-failure-keeps-slot",
-	    "an hva_map that fails half-way leaves its slot taken (kernel 3.1)",
-	    REAL },
-	[SOFT_Q_GPA_REFUSAL_ABORTS] = { "gpa-refusal-aborts",
-	    "gpa_map and gpa_unmap call abort() when the kernel refuses (L-GPA-4, L-GPA-7)",
-	    REAL },
-	[SOFT_Q_GPA_UNMAP_ERRNO] = { "gpa-unmap-miss-keeps-errno",
-	    "gpa_unmap of no area fails without setting errno (L-GPA-6)",
-	    REAL },
-	[SOFT_Q_GPA_UNMAP_TOP] = { "gpa-unmap-not-at-top",
-	    "a mapping that ends at max_ram cannot be unmapped (K-MEM-19)",
-	    REAL },
-	[SOFT_Q_RESET_TAGS] = { "reset-fpu-tags-5555",
-	    "the reset FPU image holds the 16-bit tag word in its 8-bit field (L-VCPU-3a)",
-	    REAL },
-	[SOFT_Q_MXCSR_BY_IMAGE] = { "mxcsr-masked-by-image",
-	    "a committed MXCSR is ANDed with the image's own MXCSR_MASK, so 0 gives 0 (K-SET-14)",
-	    REAL },
-	[SOFT_Q_TSC_STALE] = { "provided-tsc-stale",
-	    "the TSC that comes with IO and MEMORY exits is the previous run's (K-TSC-2)",
-	    REAL },
-	[SOFT_Q_EVENT_SCRATCH] = { "comm-event-overwritten",
-	    "exceptions raised by the kernel overwrite the caller's comm event (K-COMM-9)",
-	    REAL },
-	[SOFT_Q_EXCP_0_3] = { "excp-0-and-3-refused",
-	    "#DE and #BP cannot be injected as exceptions (K-INJ-1)",
-	    REAL },
-	[SOFT_Q_CPUID_64BIT] = { "cpuid-64bit-input",
-	    "CPUID compares all of RAX and RCX; dirty upper halves miss (kernel 7)",
-	    REAL },
-	[SOFT_Q_CPUID_HV_RAW] = { "cpuid-hypervisor-leaves-raw",
-	    "hypervisor leaves 1 to 0x10 show the host's answer (kernel 7)",
-	    REAL },
-	[SOFT_Q_INVD_INVALID] = { "invd-exits-invalid",
-	    "INVD ends in INVALID instead of being executed (K-INV-1)",
-	    REAL },
-	[SOFT_Q_WALK_PAT] = { "walk-pat-bit-refused",
-	    "a 4 KiB entry with bit 7 (PAT) is taken for malformed (L-WALK-9)",
-	    REAL },
-	[SOFT_Q_WALK_PS_NO_PSE] = { "walk-ps-needs-pse",
-	    "PDE.PS without CR4.PSE is a failure, not ignored (L-WALK-11)",
-	    REAL },
-	[SOFT_Q_WALK_PAE_2M] = { "walk-pae-2m-below-4g",
-	    "PAE 2 MiB pages lose frame bits above 31 (L-WALK-12)",
-	    REAL },
-	[SOFT_Q_WALK_LARGE_47] = { "walk-large-48-bits",
-	    "4-level large pages lose frame bits above 47 (L-WALK-13)",
-	    REAL },
-	[SOFT_Q_GM_LINEAR_64] = { "linear-not-cut-to-32",
-	    "outside long mode base + offset goes on above 4 GiB (L-GM-7)",
-	    REAL },
-	[SOFT_Q_IO_PREFIX_5] = { "outs-prefixes-in-five-bytes",
-	    "the segment prefix of OUTS is looked for in five bytes, all of which must be readable (L-IO-8)",
-	    REAL },
-	[SOFT_Q_SEG_BY_LMA] = { "compat-mode-as-64bit",
-	    "compatibility mode ignores segment bases and limits as 64-bit mode does (L-IO-9)",
-	    REAL },
-	[SOFT_Q_LIMIT_SCALED] = { "segment-limit-scaled-twice",
-	    "G=1 scales the limit again, expand-down is not known (L-IO-10)",
-	    REAL },
-	[SOFT_Q_IO_INDEX_64] = { "string-index-64bit",
-	    "RSI, RDI and RCX of string I/O are not wrapped or extended by address size (L-IO-13)",
-	    REAL },
-	[SOFT_Q_IO_BATCH_LIMIT] = { "io-batch-first-limit-only",
-	    "string I/O tests the limit for the first element of a batch only (L-IO-15)",
-	    REAL },
-	[SOFT_Q_MEM_FETCH_15] = { "mem-fetch-all-15-bytes",
-	    "the memory assist fetches 15 bytes or fails, however short the instruction (L-MEM-2)",
-	    REAL },
-	[SOFT_Q_MEM_RIP_64] = { "mem-rip-not-wrapped",
-	    "RIP goes past 16 or 32 bits after an emulated instruction (L-MEM-5)",
-	    REAL },
-	[SOFT_Q_MEM_IMM_UNSIGNED] = { "mem-immediate-zero-extended",
-	    "short immediates are not sign-extended (L-DEC-8)",
-	    REAL },
-	[SOFT_Q_MEM_MOVZX_HIGH] = { "mem-movzx-high-byte",
-	    "MOVZX from a byte to SP, BP, SI, DI goes to AH, CH, DH, BH and is lost (L-DAT-3)",
-	    REAL },
-	[SOFT_Q_MEM_CMPS_SWAPPED] = { "mem-cmps-swapped",
-	    "CMPS subtracts the wrong way round (L-DAT-5)",
-	    REAL },
-	[SOFT_Q_MEM_INDEX_64] = { "mem-string-index-64bit",
-	    "RSI and RDI of emulated strings do not wrap by address size (L-DAT-7)",
-	    REAL },
-	[SOFT_Q_MEM_REP_ANY] = { "mem-rep-on-any-opcode",
-	    "F2 and F3 repeat every opcode, not only strings (L-REP-1)",
-	    REAL },
-	[SOFT_Q_MEM_COUNT_UPPER] = { "mem-rep-count-upper-kept",
-	    "32-bit counts keep bits 63:32 of RCX in 64-bit mode (L-REP-3)",
-	    REAL },
-	[SOFT_Q_MEM_REPNE_ALWAYS] = { "mem-repne-looks-at-zf",
-	    "F2 ends on ZF=1 for MOVS, STOS and LODS too (L-REP-5)",
-	    REAL },
-};
-_Static_assert(sizeof(soft_quirks) / sizeof(soft_quirks[0]) == SOFT_NQUIRKS,
-    "every quirk has a row");
-_Static_assert((int)SOFT_NQUIRKS <= 128, "struct soft_set is large enough");
-
-static const struct soft_switch soft_faults[] = {
-	[SOFT_F_HLT_RIP] = { "hlt-rip-not-advanced",
-	    "a HALTED exit leaves RIP on the HLT", 0 },
-	[SOFT_F_IO_NPC] = { "io-npc-off-by-one",
-	    "an IO exit's npc is one byte too far", 0 },
-	[SOFT_F_OUTS_BASE] = { "outs-no-segment-base",
-	    "assist_io forgets the segment base of OUTS", 0 },
-	[SOFT_F_SHUTDOWN_HALTED] = { "shutdown-as-halted",
-	    "a triple fault exits HALTED", 0 },
-};
-_Static_assert(sizeof(soft_faults) / sizeof(soft_faults[0]) == SOFT_NFAULTS,
-    "every fault has a row");
 
 static _Thread_local char problem[160];
 
@@ -190,6 +76,16 @@ void
 soft_problem_clear(void)
 {
 	problem[0] = '\0';
+}
+
+void
+soft_problem(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(problem, sizeof(problem), fmt, ap);
+	va_end(ap);
 }
 
 const char *
@@ -212,33 +108,45 @@ read_profile(struct soft_model *model)
 			return 0;
 		}
 	}
-	snprintf(problem, sizeof(problem),
-	    "NVMM_SOFT_PROFILE: no profile named '%.80s'", name);
+	soft_problem("NVMM_SOFT_PROFILE: no profile named '%.80s'", name);
 	return EINVAL;
 }
 
-static int
-read_faults(struct soft_model *model)
+static void
+switch_set(struct soft_set *set, size_t n, bool on)
 {
-	const char *p = getenv("NVMM_SOFT_FAULT");
+	uint64_t bit = UINT64_C(1) << (n % 64);
+
+	set->word[n / 64] = on ? set->word[n / 64] | bit :
+	    set->word[n / 64] & ~bit;
+}
+
+/* A list of names from the environment; "-name" takes one away. */
+static int
+read_names(const char *variable, const struct soft_switch *rows, size_t nrows,
+    struct soft_set *set)
+{
+	const char *p = getenv(variable);
 	size_t len, i;
+	bool on;
 
 	for (; p != NULL && *p != '\0'; p += len + (p[len] == ',')) {
+		on = *p != '-';
+		p += !on;
 		len = strcspn(p, ",");
 		if (len == 0)
 			continue;
-		for (i = 0; i < SOFT_NFAULTS; i++) {
-			if (strlen(soft_faults[i].name) == len &&
-			    strncmp(soft_faults[i].name, p, len) == 0)
+		for (i = 0; i < nrows; i++) {
+			if (strlen(rows[i].name) == len &&
+			    strncmp(rows[i].name, p, len) == 0)
 				break;
 		}
-		if (i == SOFT_NFAULTS) {
-			snprintf(problem, sizeof(problem),
-			    "NVMM_SOFT_FAULT: no fault named '%.*s'",
+		if (i == nrows) {
+			soft_problem("%s: there is no '%.*s'", variable,
 			    len > 80 ? 80 : (int)len, p);
 			return EINVAL;
 		}
-		model->faults.word[i / 64] |= UINT64_C(1) << (i % 64);
+		switch_set(set, i, on);
 	}
 	return 0;
 }
@@ -251,14 +159,33 @@ soft_model_read(struct soft_model *model)
 
 	memset(model, 0, sizeof(*model));
 	soft_problem_clear();
-	if ((error = read_profile(model)) != 0 ||
-	    (error = read_faults(model)) != 0)
+	if ((error = read_profile(model)) != 0)
 		return error;
-	for (i = 0; i < SOFT_NQUIRKS; i++) {
-		if (soft_quirks[i].profiles & model->profile->bit)
-			model->quirks.word[i / 64] |= UINT64_C(1) << (i % 64);
-	}
-	return 0;
+	for (i = 0; i < SOFT_NQUIRKS; i++)
+		switch_set(&model->quirks, i,
+		    (soft_quirks[i].profiles & model->profile->bit) != 0);
+	if ((error = read_names("NVMM_SOFT_QUIRK", soft_quirks, SOFT_NQUIRKS,
+	    &model->quirks)) != 0 ||
+	    (error = read_names("NVMM_SOFT_FAULT", soft_faults, SOFT_NFAULTS,
+	    &model->faults)) != 0)
+		return error;
+	return soft_host_read(&model->host);
+}
+
+int
+nvmm_soft_has(const char *profile, const char *quirk)
+{
+	size_t i, j;
+
+	for (i = 0; i < SOFT_NPROFILES; i++)
+		if (strcmp(soft_profiles[i].name, profile) == 0)
+			break;
+	for (j = 0; j < SOFT_NQUIRKS; j++)
+		if (strcmp(soft_quirks[j].name, quirk) == 0)
+			break;
+	if (i == SOFT_NPROFILES || j == SOFT_NQUIRKS)
+		return soft_return(ENOENT);
+	return (soft_quirks[j].profiles & soft_profiles[i].bit) != 0;
 }
 
 int

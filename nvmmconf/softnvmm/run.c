@@ -52,6 +52,17 @@ soft_tsc_guest(void *arg)
 	return soft_tsc_now() + v->tsc.offset;
 }
 
+void
+soft_tsc_set(struct soft_vcpu *v, uint64_t value)
+{
+	if (SOFT_QUIRK(v->model, SOFT_Q_TSC_OFFSET)) {
+		v->tsc.offset = value - soft_tsc_now();
+		return;
+	}
+	v->tsc.value = value;
+	v->tsc.wanted = true;
+}
+
 static void
 tsc_enter(struct soft_vcpu *v)
 {
@@ -121,6 +132,11 @@ return_check(struct soft_vcpu *v, struct soft_run *r, bool done,
     uint64_t *reason)
 {
 	*reason = NVMM_VCPU_EXIT_NONE;
+	if (v->interrupt != 0 && --v->interrupt == 0) {
+		if (v->interrupt_stops)
+			*reason = NVMM_VCPU_EXIT_STOPPED;
+		return true;
+	}
 	/* A tick could come just as an exit was made and take its place; ours
 	 * does not, or cases would lose a HALTED by the instruction count. */
 	if (!done && r->spent >= TICK)
@@ -143,28 +159,32 @@ return_check(struct soft_vcpu *v, struct soft_run *r, bool done,
 static void
 enter(struct soft_vcpu *v, struct cpu_exit *ce)
 {
+	const struct soft_vendor *vendor = v->model->profile->vendor;
 	struct soft_machine *m = v->machine;
 
 	tsc_enter(v);
+	v->entry_error = vendor->bad_state;
+	if (!vendor->enter(v, &v->entry_error)) {
+		memset(ce, 0, sizeof(*ce));
+		ce->reason = CPU_EXIT_BAD_STATE;
+		return;
+	}
 	pthread_rwlock_rdlock(&m->map_lock);
 	if (v->map_generation != m->map_generation) {
 		v->map_generation = m->map_generation;
 		cpu_memory_changed(&v->cpu);
 	}
-	if (v->model->profile->vendor->takes_event(v)) {
-		cpu_run(&v->cpu, SLICE, ce);
-	} else {
-		memset(ce, 0, sizeof(*ce));
-		ce->reason = CPU_EXIT_BAD_STATE;
-	}
+	cpu_run(&v->cpu, SLICE, ce);
 	pthread_rwlock_unlock(&m->map_lock);
 
 	/* L-RUN-4: an event cut short by this exit is delivered again. */
 	if (ce->event_interrupted)
 		v->cpu.inject = ce->interrupted;
-	else if (ce->reason == CPU_EXIT_BAD_STATE)
+	else if (ce->reason == CPU_EXIT_BAD_STATE && !vendor->intel)
 		v->cpu.inject.type = CPU_EVENT_NONE;
-	v->evt_pending = v->cpu.inject.type != CPU_EVENT_NONE;
+	v->evt_pending = ce->event_interrupted;
+	if (ce->event_interrupted)
+		soft_event_interrupted(v);
 	if (!SOFT_QUIRK(v->model, SOFT_Q_TSC_STALE))
 		tsc_capture(v);
 }
@@ -176,7 +196,7 @@ leave(struct soft_vcpu *v, struct nvmm_vcpu_exit *e)
 
 	tsc_capture(v);
 	/* What a processor saves, whatever was loaded (K-RST-10). */
-	fpu->fx_mxcsr_mask = SOFT_MXCSR_MASK;
+	fpu->fx_mxcsr_mask = v->model->host->mxcsr_mask;
 	fpu->fx_zero = 0;
 
 	e->exitstate.rflags = v->cpu.rflags;
@@ -189,17 +209,16 @@ leave(struct soft_vcpu *v, struct nvmm_vcpu_exit *e)
 	e->exitstate.evt_pending = v->evt_pending;
 }
 
+/* Kernel spec 9, step 3 and 4: the backend's part. */
 static int
-loop(struct soft_vcpu *v, struct soft_run *r, struct nvmm_vcpu_exit *e)
+backend(struct soft_vcpu *v, struct soft_run *r, struct nvmm_vcpu_exit *e)
 {
+	const struct soft_vendor *vendor = v->model->profile->vendor;
 	struct nvmm_comm_page *comm = &v->page->comm;
 	struct cpu_exit ce;
 	uint64_t reason;
 	bool done;
 
-	/* L-ST-6a; what is pending stays so (K-RUN-6, K-RUN-7). */
-	if (return_check(v, r, false, &e->reason))
-		return 0;
 	soft_state_commit(v, comm->state_commit);
 	comm->state_commit = 0;
 	comm->state_cached = 0;
@@ -210,8 +229,13 @@ loop(struct soft_vcpu *v, struct soft_run *r, struct nvmm_vcpu_exit *e)
 	}
 	do {
 		enter(v, &ce);
-		done = v->model->profile->vendor->exit(v, &ce, e);
+		done = vendor->exit(v, &ce, e);
 		r->spent += ce.reason == CPU_EXIT_BUDGET ? SLICE : EXIT_COST;
+		/* VMX: an entry that failed as an instruction ends the loop
+		 * ahead of the check. */
+		if (vendor->intel && ce.reason == CPU_EXIT_BAD_STATE &&
+		    v->entry_error == UINT64_MAX)
+			break;
 		if (return_check(v, r, done, &reason)) {
 			if (!done || SOFT_QUIRK(v->model,
 			    SOFT_Q_RETURN_OVERWRITES))
@@ -220,6 +244,23 @@ loop(struct soft_vcpu *v, struct soft_run *r, struct nvmm_vcpu_exit *e)
 		}
 	} while (!done);
 	leave(v, e);
+	return 0;
+}
+
+static int
+loop(struct soft_vcpu *v, struct soft_run *r, struct nvmm_vcpu_exit *e)
+{
+	int error;
+
+	do {
+		/* L-ST-6a; what is pending stays so (K-RUN-6, K-RUN-7). */
+		if (return_check(v, r, false, &e->reason))
+			return 0;
+		if ((error = backend(v, r, e)) != 0)
+			return error;
+		/* Kernel spec 9, step 5. */
+	} while (e->reason == NVMM_VCPU_EXIT_MEMORY &&
+	    soft_memory_fill(v, e->u.mem.gpa, (uint32_t)e->u.mem.prot));
 	return 0;
 }
 

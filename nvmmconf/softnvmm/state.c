@@ -55,7 +55,7 @@ soft_state_reset(const struct soft_model *model, struct nvmm_x64_state *st)
 		st->fpu.fx_zero = 0x55;
 	} else {
 		st->fpu.fx_tw = 0xFF;
-		st->fpu.fx_mxcsr_mask = SOFT_MXCSR_MASK;
+		st->fpu.fx_mxcsr_mask = model->host->mxcsr_mask;
 	}
 }
 
@@ -95,8 +95,8 @@ segment_provide(struct nvmm_x64_state_seg *to, const struct cpu_seg *from)
 }
 
 /* K-SET-9 comes by itself: the processor's CPL is SS.DPL. */
-static void
-segs_commit(struct soft_vcpu *v, const struct nvmm_x64_state *st)
+void
+soft_segs_commit(struct soft_vcpu *v, const struct nvmm_x64_state *st)
 {
 	size_t i;
 
@@ -108,8 +108,8 @@ segs_commit(struct soft_vcpu *v, const struct nvmm_x64_state *st)
 	segment_commit(&v->cpu.tr, &st->segs[NVMM_X64_SEG_TR]);
 }
 
-static void
-segs_provide(const struct soft_vcpu *v, struct nvmm_x64_state *st)
+void
+soft_segs_provide(struct soft_vcpu *v, struct nvmm_x64_state *st)
 {
 	size_t i;
 
@@ -123,37 +123,38 @@ segs_provide(const struct soft_vcpu *v, struct nvmm_x64_state *st)
 
 /* ---- registers ------------------------------------------------------------------ */
 
-static void
-gprs_commit(struct soft_vcpu *v, const struct nvmm_x64_state *st)
+void
+soft_gprs_commit(struct soft_vcpu *v, const struct nvmm_x64_state *st)
 {
 	memcpy(v->cpu.gpr, st->gprs, sizeof(v->cpu.gpr));
 	v->cpu.rip = st->gprs[NVMM_X64_GPR_RIP];
 	v->cpu.rflags = st->gprs[NVMM_X64_GPR_RFLAGS];
 }
 
-static void
-gprs_provide(const struct soft_vcpu *v, struct nvmm_x64_state *st)
+void
+soft_gprs_provide(struct soft_vcpu *v, struct nvmm_x64_state *st)
 {
 	memcpy(st->gprs, v->cpu.gpr, sizeof(v->cpu.gpr));
 	st->gprs[NVMM_X64_GPR_RIP] = v->cpu.rip;
 	st->gprs[NVMM_X64_GPR_RFLAGS] = v->cpu.rflags;
 }
 
-static void
-crs_commit(struct soft_vcpu *v, const struct nvmm_x64_state *st)
+void
+soft_crs_commit(struct soft_vcpu *v, const struct nvmm_x64_state *st)
 {
 	v->cpu.cr0 = st->crs[NVMM_X64_CR_CR0];
 	v->cpu.cr2 = st->crs[NVMM_X64_CR_CR2];
 	v->cpu.cr3 = st->crs[NVMM_X64_CR_CR3];
 	v->cpu.cr4 = st->crs[NVMM_X64_CR_CR4] & v->model->profile->cr4_mask;
-	/* SVM lets bits above 3 spill into control bits next to the virtual
-	 * TPR; nothing that can be read shows them (K-SET-13). */
+	/* SVM: bit 8 is V_IRQ, a virtual interrupt by another name.  Its
+	 * priority is 0, so it is never delivered, but it stays: an interrupt
+	 * window that is disarmed does not take it away (K-SET-13). */
 	v->cpu.cr8 = st->crs[NVMM_X64_CR_CR8] & 0xF;
 	v->cpu.xcr0 = (st->crs[NVMM_X64_CR_XCR0] & SOFT_XCR0_MASK) | 1;
 }
 
-static void
-crs_provide(const struct soft_vcpu *v, struct nvmm_x64_state *st)
+void
+soft_crs_provide(struct soft_vcpu *v, struct nvmm_x64_state *st)
 {
 	st->crs[NVMM_X64_CR_CR0] = v->cpu.cr0;
 	st->crs[NVMM_X64_CR_CR2] = v->cpu.cr2;
@@ -163,24 +164,24 @@ crs_provide(const struct soft_vcpu *v, struct nvmm_x64_state *st)
 	st->crs[NVMM_X64_CR_XCR0] = v->cpu.xcr0;
 }
 
-static void
-drs_commit(struct soft_vcpu *v, const struct nvmm_x64_state *st)
+void
+soft_drs_commit(struct soft_vcpu *v, const struct nvmm_x64_state *st)
 {
 	memcpy(v->cpu.dr, st->drs, sizeof(v->cpu.dr));
 	v->cpu.dr6 = st->drs[NVMM_X64_DR_DR6];
 	v->cpu.dr7 = st->drs[NVMM_X64_DR_DR7];
 }
 
-static void
-drs_provide(const struct soft_vcpu *v, struct nvmm_x64_state *st)
+void
+soft_drs_provide(struct soft_vcpu *v, struct nvmm_x64_state *st)
 {
 	memcpy(st->drs, v->cpu.dr, sizeof(v->cpu.dr));
 	st->drs[NVMM_X64_DR_DR6] = v->cpu.dr6;
 	st->drs[NVMM_X64_DR_DR7] = v->cpu.dr7;
 }
 
-static void
-msrs_commit(struct soft_vcpu *v, const struct nvmm_x64_state *st)
+void
+soft_msrs_commit(struct soft_vcpu *v, const struct nvmm_x64_state *st)
 {
 	/* SVME is the kernel's own, the guest's is not kept (K-SET-8). */
 	v->cpu.efer = st->msrs[NVMM_X64_MSR_EFER] & ~SOFT_EFER_SVME;
@@ -193,12 +194,14 @@ msrs_commit(struct soft_vcpu *v, const struct nvmm_x64_state *st)
 	v->cpu.sysenter_esp = st->msrs[NVMM_X64_MSR_SYSENTER_ESP];
 	v->cpu.sysenter_eip = st->msrs[NVMM_X64_MSR_SYSENTER_EIP];
 	v->cpu.pat = st->msrs[NVMM_X64_MSR_PAT];
-	v->tsc.value = st->msrs[NVMM_X64_MSR_TSC];
-	v->tsc.wanted = true;		/* K-SET-17 */
+	if (!SOFT_QUIRK(v->model, SOFT_Q_TSC_OFFSET) ||
+	    (st->msrs[NVMM_X64_MSR_TSC] != 0 &&
+	    st->msrs[NVMM_X64_MSR_TSC] != v->tsc.given))
+		soft_tsc_set(v, st->msrs[NVMM_X64_MSR_TSC]);	/* K-SET-17 */
 }
 
-static void
-msrs_provide(const struct soft_vcpu *v, struct nvmm_x64_state *st)
+void
+soft_msrs_provide(struct soft_vcpu *v, struct nvmm_x64_state *st)
 {
 	st->msrs[NVMM_X64_MSR_EFER] = v->cpu.efer;
 	st->msrs[NVMM_X64_MSR_STAR] = v->cpu.star;
@@ -210,48 +213,54 @@ msrs_provide(const struct soft_vcpu *v, struct nvmm_x64_state *st)
 	st->msrs[NVMM_X64_MSR_SYSENTER_ESP] = v->cpu.sysenter_esp;
 	st->msrs[NVMM_X64_MSR_SYSENTER_EIP] = v->cpu.sysenter_eip;
 	st->msrs[NVMM_X64_MSR_PAT] = v->cpu.pat;
+	if (SOFT_QUIRK(v->model, SOFT_Q_TSC_OFFSET))
+		v->tsc.value = soft_tsc_guest(v);
+	v->tsc.given = v->tsc.value;
 	st->msrs[NVMM_X64_MSR_TSC] = v->tsc.value;	/* K-SET-18 */
 }
 
 /* ---- interrupt state, FPU --------------------------------------------------------- */
 
-static void
-intr_commit(struct soft_vcpu *v, const struct nvmm_x64_state *st)
+void
+soft_intr_commit(struct soft_vcpu *v, const struct nvmm_x64_state *st)
 {
+	uint32_t nmi = v->model->profile->vendor->nmi_window(v->model);
+
 	v->cpu.int_shadow = st->intr.int_shadow;
-	v->cpu.intercepts &= ~(CPU_INTERCEPT_INT_WINDOW | CPU_INTERCEPT_IRET);
+	v->cpu.intercepts &= ~(CPU_INTERCEPT_INT_WINDOW | nmi);
 	if (st->intr.int_window_exiting)
 		v->cpu.intercepts |= CPU_INTERCEPT_INT_WINDOW;
 	if (st->intr.nmi_window_exiting)
-		v->cpu.intercepts |= CPU_INTERCEPT_IRET;
+		v->cpu.intercepts |= nmi;
 	/* evt_pending is not the caller's to set: K-SET-19. */
 }
 
-static void
-intr_provide(const struct soft_vcpu *v, struct nvmm_x64_state *st)
+void
+soft_intr_provide(struct soft_vcpu *v, struct nvmm_x64_state *st)
 {
 	memset(&st->intr, 0, sizeof(st->intr));
 	st->intr.int_shadow = v->cpu.int_shadow;
 	st->intr.int_window_exiting =
 	    (v->cpu.intercepts & CPU_INTERCEPT_INT_WINDOW) != 0;
 	st->intr.nmi_window_exiting =
-	    (v->cpu.intercepts & CPU_INTERCEPT_IRET) != 0;
+	    (v->cpu.intercepts & (CPU_INTERCEPT_IRET |
+	    CPU_INTERCEPT_NMI_WINDOW)) != 0;
 	st->intr.evt_pending = v->evt_pending;
 }
 
-static void
-fpu_commit(struct soft_vcpu *v, const struct nvmm_x64_state *st)
+void
+soft_fpu_commit(struct soft_vcpu *v, const struct nvmm_x64_state *st)
 {
 	struct fxsave fpu = st->fpu;
 
-	fpu.fx_mxcsr_mask &= SOFT_MXCSR_MASK;
+	fpu.fx_mxcsr_mask &= v->model->host->mxcsr_mask;
 	fpu.fx_mxcsr &= SOFT_QUIRK(v->model, SOFT_Q_MXCSR_BY_IMAGE) ?
-	    fpu.fx_mxcsr_mask : SOFT_MXCSR_MASK;	/* K-SET-14 */
+	    fpu.fx_mxcsr_mask : v->model->host->mxcsr_mask;	/* K-SET-14 */
 	memcpy(v->cpu.fxsave, &fpu, sizeof(v->cpu.fxsave));
 }
 
-static void
-fpu_provide(const struct soft_vcpu *v, struct nvmm_x64_state *st)
+void
+soft_fpu_provide(struct soft_vcpu *v, struct nvmm_x64_state *st)
 {
 	memcpy(&st->fpu, v->cpu.fxsave, sizeof(st->fpu));
 }
@@ -259,13 +268,13 @@ fpu_provide(const struct soft_vcpu *v, struct nvmm_x64_state *st)
 /* ---- groups ------------------------------------------------------------------------ */
 
 const struct soft_group soft_common_groups[SOFT_NGROUPS] = {
-	{ segs_commit, segs_provide },
-	{ gprs_commit, gprs_provide },
-	{ crs_commit, crs_provide },
-	{ drs_commit, drs_provide },
-	{ msrs_commit, msrs_provide },
-	{ intr_commit, intr_provide },
-	{ fpu_commit, fpu_provide },
+	{ soft_segs_commit, soft_segs_provide },
+	{ soft_gprs_commit, soft_gprs_provide },
+	{ soft_crs_commit, soft_crs_provide },
+	{ soft_drs_commit, soft_drs_provide },
+	{ soft_msrs_commit, soft_msrs_provide },
+	{ soft_intr_commit, soft_intr_provide },
+	{ soft_fpu_commit, soft_fpu_provide },
 };
 
 void
@@ -274,6 +283,7 @@ soft_state_commit(struct soft_vcpu *v, uint64_t flags)
 	const struct soft_group *groups = v->model->profile->vendor->groups;
 	unsigned i;
 
+	v->committed |= flags;
 	for (i = 0; i < SOFT_NGROUPS; i++) {
 		if (flags & (UINT64_C(1) << i))
 			groups[i].commit(v, &v->page->comm.state);

@@ -2,12 +2,13 @@
  * SPDX-License-Identifier: BSD-2-Clause
  *
  * The AMD backend: what SVM's driver does with each exit (spec kernel 10,
- * 11 and 14.2).
+ * 11 and 14.2), and the backend of no vendor, which profile "ideal" has.
  */
 #include "internal.h"
 
-#define EXITCODE_INVD		0x76u		/* kernel spec 10 */
-#define EXITCODE_INVALID	UINT64_MAX
+#define MSR_EFER		0xC0000080u
+/* SCE LME LMA NXE SVME FFXSR TCE: kernel spec 10.1. */
+#define EFER_TAKEN		UINT64_C(0xDD01)
 
 /* K-MSR-3, K-MSR-13, K-MSR-14. */
 static const struct soft_msr svm_msrs[] = {
@@ -19,86 +20,99 @@ static const struct soft_msr svm_msrs[] = {
 	{ 0, false, false, 0 }
 };
 
+/* K-MSR-7: what the processor lacks is found out at the next entry. */
+static void
+write_efer(struct soft_vcpu *v, const struct cpu_exit *ce)
+{
+	uint64_t value = (v->cpu.gpr[CPU_RDX] << 32) |
+	    (uint32_t)v->cpu.gpr[CPU_RAX];
+
+	if ((value & ~EFER_TAKEN) != 0) {
+		soft_inject_gp(v);
+		return;
+	}
+	v->cpu.efer = value & ~SOFT_EFER_SVME;
+	cpu_advance(&v->cpu, ce->next_rip);
+}
+
 static bool
 svm_exit(struct soft_vcpu *v, const struct cpu_exit *ce,
     struct nvmm_vcpu_exit *e)
 {
 	e->reason = NVMM_VCPU_EXIT_NONE;
-	switch (ce->reason) {
-	case CPU_EXIT_HLT:
-		soft_exit_hlt(v, ce, e);
-		return true;
-	case CPU_EXIT_IO:
-		soft_exit_io(v, ce, e);
-		return true;
-	case CPU_EXIT_MEMORY:
-		soft_exit_memory(v, ce, e);
-		return true;
-	case CPU_EXIT_SHUTDOWN:
-		soft_exit_shutdown(v, e);
-		return true;
-	case CPU_EXIT_RDMSR:
-		return soft_exit_rdmsr(v, ce, e, svm_msrs);
-	case CPU_EXIT_WRMSR:
-		return soft_exit_wrmsr(v, ce, e, svm_msrs);
-	case CPU_EXIT_CPUID:
-		return soft_exit_cpuid(v, ce, e);
-	case CPU_EXIT_XSETBV:
-		soft_exit_xsetbv(v, ce);
+	if (ce->reason == CPU_EXIT_WRMSR && ce->msr == MSR_EFER) {
+		write_efer(v, ce);
 		return false;
-	case CPU_EXIT_MONITOR:
-		soft_exit_insn(e, NVMM_VCPU_EXIT_MONITOR, ce->next_rip);
-		return true;
-	case CPU_EXIT_MWAIT:
-		soft_exit_insn(e, NVMM_VCPU_EXIT_MWAIT, ce->next_rip);
-		return true;
-	case CPU_EXIT_INVD:
-		if (SOFT_QUIRK(v->model, SOFT_Q_INVD_INVALID)) {
-			soft_exit_invalid(e, EXITCODE_INVD);
-			return true;
-		}
-		cpu_advance(&v->cpu, ce->next_rip);
-		return false;
-	case CPU_EXIT_INT_WINDOW:		/* K-INT-1 */
-		v->cpu.intercepts &= ~CPU_INTERCEPT_INT_WINDOW;
-		e->reason = NVMM_VCPU_EXIT_INT_READY;
-		return true;
-	case CPU_EXIT_IRET:			/* K-NMI-1, K-NMI-3 */
-		v->cpu.intercepts &= ~CPU_INTERCEPT_IRET;
-		e->reason = NVMM_VCPU_EXIT_NMI_READY;
-		return true;
-	case CPU_EXIT_BAD_STATE:		/* K-SET-21 */
-		soft_exit_invalid(e, EXITCODE_INVALID);
-		return true;
-	case CPU_EXIT_CR8_WRITE:		/* never asked for: K-TPR-3 */
-	case CPU_EXIT_NMI_WINDOW:
-	case CPU_EXIT_CR_WRITE:
-	case CPU_EXIT_TASK_SWITCH:
-	case CPU_EXIT_UD:
-	case CPU_EXIT_BUDGET:
-	case CPU_EXIT_KICKED:
-		break;
 	}
-	return false;
+	/* Kernel spec 14.1, 19: RIP is on the INT, and the event is taken up
+	 * again without a word about its length. */
+	if (ce->event_interrupted &&
+	    SOFT_QUIRK(v->model, SOFT_Q_INT_N_TWICE))
+		v->cpu.inject.length = 0;
+	return soft_exit_common(v, ce, e, svm_msrs);
 }
 
-/* Kernel spec 8.3: #OF and #BR cannot be injected in 64-bit mode. */
+/* Kernel spec 8.3: #OF and #BR cannot be injected in 64-bit mode.  An event
+ * that VMRUN refuses is gone. */
 static bool
-svm_takes_event(const struct soft_vcpu *v)
+svm_enter(struct soft_vcpu *v, uint64_t *hwcode)
 {
-	const struct cpu_event *event = &v->cpu.inject;
+	struct cpu_event *event = &v->cpu.inject;
 
-	return event->type != CPU_EVENT_EXCP ||
-	    (event->vector != 4 && event->vector != 5) ||
-	    (v->cpu.efer & SOFT_EFER_LMA) == 0 || !v->cpu.seg[CPU_CS].l;
+	/* In real mode CPL is 0 whatever was given (APM 2, 15.5.1). */
+	if ((v->cpu.cr0 & SOFT_CR0_PE) == 0)
+		v->cpu.seg[CPU_SS].dpl = 0;
+	if (event->type == CPU_EVENT_EXCP &&
+	    (event->vector == 4 || event->vector == 5) &&
+	    (v->cpu.efer & SOFT_EFER_LMA) != 0 && v->cpu.seg[CPU_CS].l) {
+		*hwcode = UINT64_MAX;
+		event->type = CPU_EVENT_NONE;
+		v->evt_pending = false;
+		return false;
+	}
+	return true;
 }
+
+/* The intercepts that only bring an exception serve to show that the kernel
+ * raised it (K-COMM-9). */
+static uint32_t
+svm_intercepts(const struct soft_model *model)
+{
+	uint32_t bits = 0;
+
+	if (SOFT_QUIRK(model, SOFT_Q_EVENT_SCRATCH))
+		bits |= CPU_INTERCEPT_SVM | CPU_INTERCEPT_RDPMC;
+	if (SOFT_QUIRK(model, SOFT_Q_EFER_BY_KERNEL))
+		bits |= CPU_INTERCEPT_EFER_WRITE;
+	return bits;
+}
+
+static uint32_t
+svm_nmi_window(const struct soft_model *model)
+{
+	return SOFT_QUIRK(model, SOFT_Q_NMI_READY_EARLY) ?
+	    CPU_INTERCEPT_IRET : CPU_INTERCEPT_NMI_WINDOW;
+}
+
+#define SVM								\
+	.groups = soft_common_groups,					\
+	.exit = svm_exit,						\
+	.enter = svm_enter,						\
+	.intercepts = svm_intercepts,					\
+	.nmi_window = svm_nmi_window,					\
+	.bad_state = UINT64_MAX,					\
+	.cpuid_basic_max = 0xD,						\
+	.cpuid_extended_max = 0x8000001F
 
 const struct soft_vendor soft_svm = {
 	.name = "svm",
 	.vcpu_conf_support = NVMM_CAP_ARCH_VCPU_CONF_CPUID,
-	.groups = soft_common_groups,
-	.exit = svm_exit,
-	.takes_event = svm_takes_event,
-	.cpuid_basic_max = 0xD,
-	.cpuid_extended_max = 0x8000001F,
+	SVM
+};
+
+const struct soft_vendor soft_neutral = {
+	.name = "neutral",
+	.vcpu_conf_support = NVMM_CAP_ARCH_VCPU_CONF_CPUID |
+	    NVMM_CAP_ARCH_VCPU_CONF_TPR,
+	SVM
 };

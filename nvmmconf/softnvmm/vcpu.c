@@ -96,17 +96,21 @@ vcpu_init(struct soft_machine *m, struct soft_vcpu *v, uint32_t cpuid)
 	v->map_generation = m->map_generation - 1;
 	memset(v->cpuids, 0, sizeof(v->cpuids));	/* K-VCPU-8 */
 	memset(&v->tsc, 0, sizeof(v->tsc));
+	memset(&v->vmx, 0, sizeof(v->vmx));
+	v->interrupt = 0;
 	memset(&v->cpu, 0, sizeof(v->cpu));
 	v->cpu.bus = &soft_bus;
 	v->cpu.bus_arg = v;
 	v->cpu.kick = page->has_stop ? &page->comm.stop : NULL;
 	cpu_reset(&v->cpu);
+	v->cpu.intercepts = m->model.profile->vendor->intercepts(&m->model);
 
 	/* K-COMM-1: everything is cached, nothing waits. */
 	soft_state_reset(v->model, &page->comm.state);
 	soft_state_commit(v, NVMM_X64_STATE_ALL);
 	page->comm.state_cached = NVMM_X64_STATE_ALL;
 	v->present = true;
+	__atomic_add_fetch(&m->nvcpus, 1, __ATOMIC_RELAXED);
 	return 0;
 }
 
@@ -143,6 +147,7 @@ kvcpu_destroy(uint32_t machid, uint32_t cpuid)
 	if ((error = soft_vcpu_get(machid, cpuid, &m, &v)) != 0)
 		return error;
 	v->present = false;
+	__atomic_sub_fetch(&m->nvcpus, 1, __ATOMIC_RELAXED);
 	munmap(v->page, sizeof(*v->page));
 	v->page = NULL;
 	soft_vcpu_put(m, v);
@@ -162,17 +167,22 @@ soft_vcpus_destroy(struct soft_machine *m)
 		free(m->vcpus[i]);
 		m->vcpus[i] = NULL;
 	}
+	m->nvcpus = 0;
 }
 
 unsigned
-soft_vcpus_count(struct soft_machine *m)
+soft_vcpus_count(const struct soft_machine *m)
 {
-	unsigned n = 0;
-	size_t i;
+	return __atomic_load_n(&m->nvcpus, __ATOMIC_RELAXED);
+}
 
-	for (i = 0; i < SOFT_MAX_VCPUS; i++)
-		n += m->vcpus[i] != NULL && m->vcpus[i]->present;
-	return n;
+/* Without it CR8 is written and nobody hears of it (K-TPR-3). */
+static void
+configure_tpr(struct soft_vcpu *v, bool exit_changed)
+{
+	v->cpu.intercepts &= ~CPU_INTERCEPT_CR8_WRITE;
+	if (exit_changed)
+		v->cpu.intercepts |= CPU_INTERCEPT_CR8_WRITE;
 }
 
 static int
@@ -202,6 +212,8 @@ kvcpu_configure(uint32_t machid, uint32_t cpuid, uint64_t op,
 	else if ((m->model.profile->vendor->vcpu_conf_support &
 	    NVMM_CAP_ARCH_VCPU_CONF_TPR) == 0)
 		error = EINVAL;		/* K-CONF-8 */
+	else
+		configure_tpr(v, c.tpr.exit_changed);
 	soft_vcpu_put(m, v);
 	return error;
 }
@@ -337,6 +349,23 @@ nvmm_vcpu_stop(struct nvmm_vcpu *vcpu)
 	if (!page->has_stop)
 		return soft_return(ENOSYS);
 	__atomic_store_n(&page->comm.stop, 1, __ATOMIC_RELEASE);
+	return 0;
+}
+
+int
+nvmm_soft_interrupt(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu,
+    unsigned checks, int stop)
+{
+	struct soft_machine *m;
+	struct soft_vcpu *v;
+	int error;
+
+	error = soft_vcpu_get(mach->machid, vcpu->cpuid, &m, &v);
+	if (error != 0)
+		return soft_return(error);
+	v->interrupt = checks;
+	v->interrupt_stops = stop != 0 && v->page->has_stop;
+	soft_vcpu_put(m, v);
 	return 0;
 }
 

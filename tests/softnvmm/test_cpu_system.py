@@ -361,7 +361,7 @@ def test_a_crossing_access_reports_the_first_byte_not_reached(cpu, holes, gpa):
     hole(cpu, *holes)
     assert cpu.run() is Exit.MEMORY
     assert (cpu["exit.memory.gpa"], cpu["exit.memory.access"]) == (gpa, READ)
-    assert cpu.inst_bytes() == assemble("mov eax,[bx]", 16)
+    assert cpu.inst_bytes().startswith(assemble("mov eax,[bx]", 16))
 
 
 @pytest.mark.parametrize(

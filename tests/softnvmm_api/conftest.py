@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -47,10 +50,14 @@ def can_sanitize(where: Path) -> bool:
 def library(where: Path, sanitize: bool) -> Path:
     """Build libnvmm.so in a folder."""
     flags = [*CFLAGS, "-fPIC", "-fvisibility=hidden", *(SANITIZE if sanitize else ())]
-    objects = []
-    for source in [*sorted(SOFT.glob("*.c")), *sorted((SOFT / "cpu").glob("*.c"))]:
-        objects.append(where / f"{source.parent.name}-{source.stem}.o")
-        run_cc(*flags, "-I", SOFT / "include", "-I", SOFT, "-c", source, "-o", objects[-1])
+    sources = [*sorted(SOFT.glob("*.c")), *sorted((SOFT / "cpu").glob("*.c"))]
+    objects = [where / f"{source.parent.name}-{source.stem}.o" for source in sources]
+
+    def compile_one(source: Path, out: Path) -> None:
+        run_cc(*flags, "-I", SOFT / "include", "-I", SOFT, "-c", source, "-o", out)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(compile_one, sources, objects))
     out = where / "libnvmm.so"
     link = SANITIZE if sanitize else ()
     run_cc(*link, "-shared", "-o", out, *objects, "-pthread", "-lm")
@@ -60,23 +67,50 @@ def library(where: Path, sanitize: bool) -> Path:
 Client = Callable[..., Path]
 
 
+@contextlib.contextmanager
+def once(out: Path) -> Iterator[bool]:
+    """Yields whether to make `out`, while no other worker is at it."""
+    with out.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield not out.exists()
+
+
 @pytest.fixture(scope="session", params=["plain", "sanitized"])
 def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Client:
     """Builds clients: client("name.c", "DEFINE=1") is a program linked with libnvmm."""
     if compiler() is None:
         pytest.skip("no C compiler")
-    where = tmp_path_factory.mktemp(request.param)
+    # One folder for all workers of a run: what one has built, the others use.
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    where = base / f"{request.param}-softnvmm"
+    where.mkdir(exist_ok=True)
     sanitize = request.param == "sanitized"
-    if sanitize and not can_sanitize(where):
-        pytest.skip("no sanitizer runtime")
-    lib = library(where, sanitize)
+    lib = where / "libnvmm.so"
+    with once(lib) as missing:
+        if missing and sanitize and not can_sanitize(where):
+            pytest.skip("no sanitizer runtime")
+        if missing:
+            library(where, sanitize)
 
     @functools.cache
     def build(name: str, *defines: str) -> Path:
         out = where / "-".join([Path(name).stem, *defines]).replace("=", "")
-        run_cc(*CFLAGS, *(SANITIZE if sanitize else ()), *(f"-D{d}" for d in defines),
-               "-I", SOFT / "include", HERE / name, "-o", out, lib, f"-Wl,-rpath,{where}",
-               "-pthread")
+        with once(out) as missing:
+            if missing:
+                run_cc(
+                    *CFLAGS,
+                    *(SANITIZE if sanitize else ()),
+                    *(f"-D{d}" for d in defines),
+                    "-I",
+                    SOFT / "include",
+                    HERE / name,
+                    "-o",
+                    out,
+                    lib,
+                    f"-Wl,-rpath,{where}",
+                    "-pthread",
+                )
         return out
 
     return build

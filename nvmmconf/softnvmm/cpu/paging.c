@@ -27,6 +27,29 @@
 #define PF_FETCH	0x10u
 
 /*
+ * The instruction and what follows it, up to 15 bytes: the processor fetches by
+ * the line, and reports what it has (APM 2, 15.8.4).  No further than the page
+ * and the segment, as more might not be there.
+ */
+static void
+report_bytes(struct exec *x)
+{
+	const struct cpu_seg *cs = &x->start.seg[CPU_CS];
+	bool flat = long_mode(x->cpu) && cs->l;
+	uint64_t next = x->start.rip + x->in.len, at;
+	unsigned n = x->in.len;
+
+	memcpy(x->exit->memory.inst_bytes, x->in.bytes, n);
+	for (; n < sizeof(x->in.bytes) && (flat || next <= cs->limit); n++, next++) {
+		at = flat ? next : (uint32_t)(cs->base + next);
+		if (x->fetch_page != ((at & ~UINT64_C(0xFFF)) | 1))
+			break;
+		memcpy(&x->exit->memory.inst_bytes[n], x->fetch_host + (at & 0xFFF), 1);
+	}
+	x->exit->memory.inst_len = (uint8_t)n;
+}
+
+/*
  * Host address of a guest-physical byte that may be used so, or an exit.  The
  * exit names one right: the access that was tried.
  */
@@ -58,10 +81,8 @@ physical(struct exec *x, uint64_t gpa, uint32_t access)
 	x->exit->memory.access = access;
 	/* Bytes only if an instruction made the access: not for its own fetch,
 	 * not for an event from outside or an exception. */
-	if (x->in.op != NULL && (x->delivering.type == CPU_EVENT_NONE || x->delivering_insn)) {
-		x->exit->memory.inst_len = x->in.len;
-		memcpy(x->exit->memory.inst_bytes, x->in.bytes, sizeof(x->in.bytes));
-	}
+	if (x->in.op != NULL && (x->delivering.type == CPU_EVENT_NONE || x->delivering_insn))
+		report_bytes(x);
 	leave(x, CPU_EXIT_MEMORY);
 }
 
