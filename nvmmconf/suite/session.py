@@ -145,6 +145,7 @@ class RunSession:
     def _header(self) -> RunHeader:
         cited = dict.fromkeys(one for planned in self.plan for one in planned.requirements)
         rows = [requirement_row(identifier) for identifier in cited]
+        planned_for = {planned.target for planned in self.plan}
         return RunHeader(
             run_id=self.folder.name,
             started_at=utc_now(),
@@ -152,7 +153,7 @@ class RunSession:
             suite_revision=revision(self.root),
             library=self.library.path,
             library_reason=self.library.reason,
-            targets=tuple(target.info() for target in self.targets),
+            targets=tuple(target.info() for target in self.targets if target.name in planned_for),
             host=host(),
             arguments=self.arguments,
             workers=self.workers,

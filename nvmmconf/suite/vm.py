@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TypeVar
 
@@ -95,10 +95,16 @@ class VmRun:
         return tuple(traced.exit for traced in self.all_exits() if isinstance(traced.exit, kind))
 
     def all_exits(self) -> tuple[TracedExit, ...]:
-        """`exits`; raises ValueError where they are not all there, and would prove nothing."""
+        """`exits`, their RIPs as addresses that print with their symbols.
+
+        Raises ValueError where they are not all there, and would prove nothing.
+        """
         if self.dropped:
             raise ValueError(f"{self!r}: its first {self.dropped} exits were not kept")
-        return self.exits
+        return tuple(
+            traced if traced.rip is None else replace(traced, rip=self.address(traced.rip))
+            for traced in self.exits
+        )
 
     def reasons(self) -> list[ExitReason | int]:
         """The reasons of the exits that the guest caused, oldest first.

@@ -75,7 +75,7 @@ def host(version: int) -> Compiler:
 def netbsd(tmp_path: Path) -> Compiler:
     """A compiler for NetBSD/amd64 with NetBSD's headers."""
     if importlib.util.find_spec("ziglang") is None:
-        pytest.skip("no ziglang in this environment: run 'make .venv/.dev'")
+        pytest.skip("no ziglang in this environment: run 'make .venv/.test'")
     command = [sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-netbsd", "-w"]
     # Its caches go where tests may write; there may be no home directory.
     caches = {

@@ -40,7 +40,7 @@ BAD = {
     ),
     "unknown_guest": (
         '@requirement("K-HLT-1")\ndef test_bad(vm):\n    vm.boot("htl")\n',
-        "guests/htl.S: no such guest (there are: hello, hlt, only16, only64, shutdown)",
+        "guests/htl.S: no such guest (there are: hello, hlt, only16, only64, shutdown, ud)",
     ),
     "no_common_mode": (
         '@requirement("K-HLT-1")\ndef test_bad(vm):\n'

@@ -62,7 +62,7 @@ def test_message_names_the_worker(middle: Finished) -> None:
 
 
 def test_crash_is_told_on_terminal_and_page(middle: Finished) -> None:
-    assert "12 cases on 1 target(s): 11 pass, 1 crash" in middle.out
+    assert "12 cases on 1 target: 11 pass, 1 crash" in middle.out
     middle.told_without_traceback()
     page = case_page(middle.reports, case("c05"))
     assert middle.result(case("c05")).ended.message in page

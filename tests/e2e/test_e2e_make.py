@@ -85,7 +85,12 @@ def test_nothing_is_missing(shell: str, path: Path) -> None:
         ("as", "the assembler's as", "binutils", "the set comp (sysinst)"),
         ("ld", "the assembler's ld", "binutils", "the set comp (sysinst)"),
         ("objcopy", "the assembler's objcopy", "binutils", "the set comp (sysinst)"),
-        ("python3", "Python (python3)", "python3", "pkgin install python311"),
+        (
+            "python3",
+            "Python (python3)",
+            "python3",
+            "pkgin install python311, then make PYTHON=python3.11",
+        ),
     ],
 )
 def test_one_tool_is_missing(
@@ -137,7 +142,7 @@ def test_something_of_python_is_missing(
     status, (line,) = tools(shell, path, PYTHONPATH=str(modules))
     assert status == 1
     assert line.startswith(f"nvmmconf: {what} is missing: on Debian apt-get install {package}")
-    assert line.endswith("on NetBSD pkgin install python311")
+    assert "on NetBSD pkgin install python311" in line
 
 
 def test_tools_of_other_names(shell: str, path: Path) -> None:
@@ -238,8 +243,9 @@ def test_first_make_installs_and_the_second_only_runs(make: str, checkout: Path)
     assert status == 0, out
     first = words(asked)
     assert first[0] == "venv .venv"
-    assert first[1].startswith("pip install -q scikit-build-core>=0.10 cffi>=1.16")
-    assert first[2:] == ["pip install -q -e .", "pytest -n auto"]
+    assert first[1].startswith("pip")  # the environment has one
+    assert first[2].startswith("pip install -q scikit-build-core>=0.10 cffi>=1.16")
+    assert first[3:] == ["pip install -q -e .", "pytest -n auto"]
 
     status, out, asked = run_make(make, checkout)
     assert status == 0, out
@@ -260,10 +266,18 @@ def test_changed_source_is_built_again(make: str, checkout: Path) -> None:
 def test_tests_and_lint_need_more(make: str, checkout: Path) -> None:
     status, out, asked = run_make(make, checkout, "test")
     assert status == 0, out
-    assert words(asked)[-2:] == ["pip install -q -e .[dev]", "pytest -n auto tests"]
+    assert words(asked)[-2:] == [
+        "pip install -q -e .[test]",
+        "pytest -n auto tests",
+    ]
     status, out, asked = run_make(make, checkout, "lint")
     assert status == 0, out
-    assert asked == ["-m ruff check .", "-m ruff format --check .", "-m mypy"]
+    assert words(asked)[-4:] == [
+        "pip install -q -e .[test,lint]",
+        "ruff check .",
+        "ruff format --check .",
+        "mypy",
+    ]
 
 
 @pytest.mark.parametrize("failing", ["pip", "pytest"])

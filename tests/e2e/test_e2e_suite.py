@@ -93,7 +93,7 @@ def test_links_lead_somewhere(suite: Finished, faulty: Finished) -> None:
 def test_terminal_says_how_it_ended_and_where_the_report_is(suite: Finished) -> None:
     number = len(suite.run.results)
     targets = len(suite.run.header.targets)
-    assert f"{number} cases on {targets} target(s): {number} pass" in suite.out.splitlines()
+    assert f"{number} cases on {targets} targets: {number} pass" in suite.out.splitlines()
     assert f"report: {suite.reports / 'html/index.html'}" in suite.out.splitlines()
     assert "SEEDED" not in suite.out
 

@@ -75,7 +75,7 @@ def test_empty_names_of_a_library(ready: Project) -> None:
 
 
 def test_profile_that_does_not_exist(ready: Project) -> None:
-    line = "has no profile 'v9' (it has: v1-svm, v2-svm"
+    line = "has no profile 'v9' (it has: ideal, v1-svm"
     refused(ready.pytest("--nvmm-profile", "v9"), line)
     refused(ready.pytest("--nvmm-profile=v1-svm", "--nvmm-profile=v9"), line)
     refused(ready.pytest(NVMM_SOFT_PROFILE="v9"), line)
@@ -83,7 +83,7 @@ def test_profile_that_does_not_exist(ready: Project) -> None:
 
 def test_fault_that_does_not_exist(ready: Project) -> None:
     finished = ready.pytest(NVMM_SOFT_FAULT="hlt-rip-not-advanced,no-such")
-    refused(finished, "NVMM_SOFT_FAULT: no fault named 'no-such'")
+    refused(finished, "NVMM_SOFT_FAULT: there is no 'no-such'")
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf"])

@@ -185,7 +185,7 @@ def test_verdicts(finished: Finished) -> None:
 def test_counts_tell_skipped_from_passed(finished: Finished) -> None:
     number = Counter(EXPECTED.values())
     counts = ", ".join(f"{2 * number[v]} {v.value}" for v in Verdict if number[v])
-    assert f"{2 * len(EXPECTED)} cases on 2 target(s): {counts}" in finished.out.splitlines()
+    assert f"{2 * len(EXPECTED)} cases on 2 targets: {counts}" in finished.out.splitlines()
     page = Page(finished.reports / "html/index.html")
     assert f"{2 * number[Verdict.UNSUPPORTED]} could not be checked (unsupported)" in page
     assert f"{2 * number[Verdict.PASS]} passed" in page

@@ -235,7 +235,7 @@ def test_hello(library: GuestLibrary, tmp_path: Path, mode: Mode) -> None:
     assert ended.console == texts
     assert ended.console.decode().splitlines() == [
         f"hello from {mode.value}, a byte at a time",
-        "and this line by one REP OUTSB",
+        "and this line by one REP OUTSB, longer than what one exit moves: 32 bytes each time",
     ]
     assert ended.status == 0 << 1 | 1
 

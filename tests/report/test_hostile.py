@@ -139,7 +139,7 @@ def test_slugs_are_safe_and_apart(one: str, other: str) -> None:
 @given(st.text(max_size=30))
 def test_a_quoted_word_is_one_word_to_a_shell(word: str) -> None:
     assert shlex.split(shell_quoted(word)) == [word]
-    assert shlex.split(rerun_command(word, ["fault" + word], ["--nvmm-lib=" + word]))[1:] == [
+    assert shlex.split(rerun_command(word, {"FAULT": word}, ["--nvmm-lib=" + word]))[1:] == [
         "pytest", "--nvmm-lib=" + word, word,
     ]  # fmt: skip
 

@@ -5,7 +5,7 @@
  * NetBSD/amd64's <nvmm.h>, so that a client written there compiles here.
  *
  * Facts: spec libnvmm sections 2 (constants), 3 (structures, byte offsets)
- * and 4 (functions).  tests/test_abi_layout.py holds every size and member
+ * and 4 (functions).  tests/abi/test_abi_layout.py holds every size and member
  * offset below against NetBSD's own headers.
  *
  * NVMM_USER_VERSION chooses the API: 2 (NetBSD 10 and later, the default) or
