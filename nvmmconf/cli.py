@@ -106,10 +106,14 @@ def _softnvmm(arguments: argparse.Namespace) -> None:
     if arguments.kind is None:
         arguments.usage("one of --list-..., --cflags, --libs is needed")
     library = open_library(LibraryChoice(str(bundled_path()), "the bundled one"))
+    entries = list_soft(library, arguments.kind)
+    if not sys.stdout.isatty():  # for a pipe: a line each
+        print("".join(f"{entry.name}\t{entry.summary}\n" for entry in entries), end="")
+        return
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column()
-    for entry in list_soft(library, arguments.kind):
+    for entry in entries:
         table.add_row(entry.name, entry.summary)
     Console(highlight=False).print(table)
 

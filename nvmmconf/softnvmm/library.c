@@ -6,7 +6,6 @@
  */
 #include <errno.h>
 #include <string.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -42,19 +41,20 @@ soft_owner(void)
 int
 soft_copyin(void *to, const void *from, size_t size)
 {
-	struct iovec local = { to, size };
-	struct iovec remote = { (void *)(uintptr_t)from, size };
-	ssize_t n;
+	int ends[2], error = 0;
 
 	if (from == NULL)
 		return EFAULT;
-	n = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
-	if (n == (ssize_t)size)
-		return 0;
-	if (n >= 0 || errno == EFAULT)
-		return EFAULT;
-	memcpy(to, from, size);		/* a sandbox without that call */
-	return 0;
+	/* A bad address is a write's EFAULT; what is written fits a pipe. */
+	if (pipe(ends) == 0) {
+		if (write(ends[1], from, size) != (ssize_t)size)
+			error = EFAULT;
+		close(ends[0]);
+		close(ends[1]);
+	}
+	if (error == 0)
+		memcpy(to, from, size);
+	return error;
 }
 
 static int

@@ -109,8 +109,6 @@ signals_pending(const sigset_t *mask)
 	int signo;
 
 	sigpending(&set);
-	if (sigisemptyset(&set))
-		return false;
 	for (signo = 1; signo < NSIG; signo++) {
 		if (sigismember(&set, signo) == 1 &&
 		    sigismember(mask, signo) == 0)

@@ -275,7 +275,7 @@ def test_tests_and_lint_need_more(make: str, checkout: Path) -> None:
     assert words(asked)[-4:] == [
         "pip install -q -e .[test,lint]",
         "ruff check .",
-        "ruff format --check .",
+        "ruff format .",
         "mypy",
     ]
 
