@@ -411,6 +411,13 @@ wants_modrm(const uint8_t *operand, unsigned flags)
 	return (flags & (OP_MODRM | OP_MEMORY | OP_REGISTER)) != 0;
 }
 
+/* Where VEX.vvvv names nothing it must be 1111, inverted 0 (SDM 2A 2.3.5.6). */
+static bool
+uses_vvvv(const uint8_t *operand)
+{
+	return operand[0] == By || operand[1] == By || operand[2] == By;
+}
+
 static void
 decode_sizes(struct exec *x, unsigned flags)
 {
@@ -449,6 +456,10 @@ check_allowed(struct exec *x, unsigned flags)
 	if ((flags & OP_REGISTER) && x->in.mod != 3)
 		ud(x);
 	if (x->in.lock && !((flags & OP_LOCK) && memory))
+		ud(x);
+	if ((flags & OP_CR) && !(0x11Du >> x->in.reg & 1))
+		ud(x);		/* CR0, CR2, CR3, CR4, CR8 */
+	if ((flags & OP_DR) && x->in.reg > 7)
 		ud(x);
 	if ((flags & OP_CPL0) && protected_mode(cpu) && cpu_cpl(cpu) != 0)
 		gp0(x);
@@ -505,6 +516,8 @@ decode(struct exec *x)
 		x->next_rip = (uint32_t)x->next_rip;
 	if (relative)
 		in->ea = (in->ea + x->next_rip) & mask_of(in->asize);
+	if (in->vex && in->vvvv != 0 && !uses_vvvv(operands))
+		ud(x);
 	check_allowed(x, flags);
 }
 

@@ -112,7 +112,7 @@ op_lar(struct exec *x)
 	    system_type(x, &d.seg, 0x1A3E, 0x1A04);
 
 	if (yes)
-		put(x, 0, d.raw >> 32 & 0x00F0FF00);
+		put(x, 0, d.raw >> 32 & 0x00FFFF00);	/* with the limit's bits */
 	answer(x, yes);
 }
 
@@ -150,10 +150,11 @@ op_verw(struct exec *x)
 void
 op_arpl(struct exec *x)
 {
-	uint64_t dest = get_rmw(x, 0), rpl = get(x, 1) & 3;
+	uint64_t dest = get(x, 0), rpl = get(x, 1) & 3;
 	bool raise = (dest & 3) < rpl;
 
-	put(x, 0, raise ? (dest & ~UINT64_C(3)) | rpl : dest);
+	if (raise)	/* memory is written only then */
+		put(x, 0, (dest & ~UINT64_C(3)) | rpl);
 	answer(x, raise);
 }
 

@@ -143,10 +143,14 @@ fpu_tag(struct cpu *cpu, unsigned i, bool valid)
 void
 mem_span(struct exec *x, unsigned len, unsigned align, enum access how, struct span *s)
 {
-	uint64_t linear = linear_address(x, x->in.seg, x->in.ea, len, how);
+	uint64_t linear = x->in.ea;
 
+	/* Ahead of the limit, as AMD mostly has it (with SS that is #SS). */
+	if (!mode64(x->cpu) || x->in.seg >= CPU_FS)
+		linear += x->cpu->seg[x->in.seg].base;
 	if ((linear & (align - 1)) != 0)
 		gp0(x);
+	linear = linear_address(x, x->in.seg, x->in.ea, len, how);
 	span_of(x, linear, len, how, RANK_CPL, s);
 }
 
@@ -193,8 +197,8 @@ get_vec(struct exec *x, unsigned i)
  * Any MMX instruction makes all registers valid and TOP 0; a register written
  * has ones above the 64 bits (SDM 1, 9.5).
  */
-static void
-enter_mmx(struct cpu *cpu)
+void
+fpu_enter_mmx(struct cpu *cpu)
 {
 	fpu_set_top(cpu, 0);
 	cpu->fxsave[FX_FTW] = 0xFF;
@@ -214,7 +218,7 @@ put_vec(struct exec *x, unsigned i, struct vec v)
 			span_store(&s, 8, 8, v.q[1]);
 	}
 	if (x->in.flags & OP_MMX)
-		enter_mmx(cpu);
+		fpu_enter_mmx(cpu);
 	if (o->kind == OPERAND_XMM) {
 		fx_set64(cpu, FX_XMM + 16u * o->reg, v.q[0]);
 		fx_set64(cpu, FX_XMM + 16u * o->reg + 8, v.q[1]);

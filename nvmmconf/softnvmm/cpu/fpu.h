@@ -121,6 +121,8 @@ bool fpu_empty(const struct cpu *, unsigned i);
 void fpu_tag(struct cpu *, unsigned i, bool valid);
 void fpu_init(struct cpu *);
 
+void fpu_enter_mmx(struct cpu *);
+
 /* Operand i as a vector: register of any kind, or memory. */
 struct vec get_vec(struct exec *, unsigned i);
 /* Ends the instruction: nothing of it may fault after this. */

@@ -488,9 +488,10 @@ op_xgetbv(struct exec *x)
 	cpu->gpr[CPU_RDX] = value >> 32;
 }
 
-/* EMMS: all registers empty. */
+/* EMMS: all registers empty, TOP 0 (SDM 3A, table 12-2). */
 void
 op_emms(struct exec *x)
 {
+	fpu_set_top(x->cpu, 0);
 	x->cpu->fxsave[FX_FTW] = 0;
 }

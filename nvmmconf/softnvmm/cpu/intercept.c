@@ -169,8 +169,11 @@ string_io(struct exec *x, bool in)
 {
 	const struct cpu *cpu = x->cpu;
 
-	if (x->in.rep != 0 && (cpu->gpr[CPU_RCX] & mask_of(x->in.asize)) == 0)
+	if (x->in.rep != 0 && (cpu->gpr[CPU_RCX] & mask_of(x->in.asize)) == 0) {
+		check_port(x, cpu->gpr[CPU_RDX] & 0xFFFF, x->in.operand[0].size == 8 ? 4 :
+		    x->in.operand[0].size);
 		return;
+	}
 	io_exit(x, in, true, cpu->gpr[CPU_RDX] & 0xFFFF, x->in.operand[0].size);
 }
 

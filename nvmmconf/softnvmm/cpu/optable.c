@@ -70,7 +70,10 @@ static const struct opcode group7_rm1[8] = {
 	R0(monitor, 0), R0(mwait, 0), R0(clac, 0), R0(stac, 0)
 };
 
-static const struct opcode group7_rm2[8] = { R0(xgetbv, 0), R0(xsetbv, 0) };
+/* No prefix 66, F3 or F2 with these. */
+#define NP(...)	{ .by = BY_PREFIX, .table = (const struct opcode[4]){ __VA_ARGS__ } }
+
+static const struct opcode group7_rm2[8] = { NP(R0(xgetbv, 0)), NP(R0(xsetbv, 0)) };
 
 static const struct opcode group7_rm7[8] = {
 	R0(swapgs, OP_O64 | CPL0), R0(rdtscp, 0)
@@ -131,7 +134,7 @@ static const struct opcode group15_mem_by[4] = {
 };
 
 /* F3 is a part of these. */
-#define FSGS(h)	{ { .execute = NULL }, { .execute = NULL }, R1(h, OP_O64, Ry), { .execute = NULL } }
+#define FSGS(h)	{ { .execute = NULL }, { .execute = NULL }, R1(h, OP_O64, Ey), { .execute = NULL } }
 static const struct opcode prefixed_rdfsbase[4] = FSGS(rdfsbase);
 static const struct opcode prefixed_rdgsbase[4] = FSGS(rdgsbase);
 static const struct opcode prefixed_wrfsbase[4] = FSGS(wrfsbase);
@@ -141,7 +144,7 @@ static const struct opcode group15_reg[8] = {
 	SUB(BY_PREFIX, prefixed_rdfsbase), SUB(BY_PREFIX, prefixed_rdgsbase),
 	SUB(BY_PREFIX, prefixed_wrfsbase), SUB(BY_PREFIX, prefixed_wrgsbase),
 	{ .execute = NULL },
-	R0(fence, 0) /* LFENCE */, R0(fence, 0) /* MFENCE */, R0(fence, 0) /* SFENCE */
+	NP(R0(fence, 0)) /* LFENCE */, NP(R0(fence, 0)) /* MFENCE */, NP(R0(fence, 0)) /* SFENCE */
 };
 
 static const struct opcode group15[2] = {
@@ -156,11 +159,11 @@ static const struct opcode prefixed_b8[4] = {
 /* MOVBE with F2 is CRC32. */
 static const struct opcode prefixed_38f0[4] = {
 	R2(movbe, OP_MEMORY, Gv, Mv), R2(movbe, OP_MEMORY, Gv, Mv),
-	R2(movbe, OP_MEMORY, Gv, Mv), R2(crc32, 0, Gy, Eb)
+	{ .execute = NULL }, R2(crc32, 0, Gy, Eb)
 };
 static const struct opcode prefixed_38f1[4] = {
 	R2(movbe, OP_MEMORY, Mv, Gv), R2(movbe, OP_MEMORY, Mv, Gv),
-	R2(movbe, OP_MEMORY, Mv, Gv), R2(crc32, 0, Gy, Ev)
+	{ .execute = NULL }, R2(crc32, 0, Gy, Ev)
 };
 static const struct opcode prefixed_38f6[4] = {
 	{ .execute = NULL }, R2(adcx, 0, Gy, Ey), R2(adox, 0, Gy, Ey), { .execute = NULL }
@@ -333,7 +336,7 @@ const struct opcode opcode_map_0f[256] = {
 	[0x02] = R2(lar, OP_PROT, Gv, Ew), [0x03] = R2(lsl, OP_PROT, Gv, Ew),
 	[0x05] = R0(syscall, 0), [0x06] = R0(clts, CPL0), [0x07] = R0(sysret, CPL0),
 	[0x08] = R0(invd, CPL0), [0x09] = R0(wbinvd, CPL0),
-	[0x0D] = R1(nop, OP_MODRM, NO) /* PREFETCHW */,
+	[0x0D] = R0(nop, OP_MEMORY) /* PREFETCHW */,
 	[0x0E] = GAP(FEMMS), [0x0F] = GAP(3DNow),
 	[0x10] = PREFIXED(R2(movv, SSEU, Vx, Wx), R2(movv, SSEU, Vx, Wx),
 	    R2(movss, OP_SSE, Vx, Wd), R2(movsd, OP_SSE, Vx, Wq)),
@@ -352,8 +355,9 @@ const struct opcode opcode_map_0f[256] = {
 	    R2(movhps_store, OP_SSE | OP_MEMORY, Mq, Vx), NONE, NONE),
 	/* Hints (PREFETCHh, ENDBR, NOP): an address, no access. */
 	EIGHT(0x18, R0(nop, OP_MODRM)),
-	[0x20] = R2(mov_from_cr, CPL0, Ry, NO), [0x21] = R2(mov_from_dr, CPL0, Ry, NO),
-	[0x22] = R2(mov_to_cr, CPL0, Ry, NO), [0x23] = R2(mov_to_dr, CPL0, Ry, NO),
+	/* The registers that are not there are #UD at any CPL. */
+	[0x20] = R1(mov_from_cr, OP_CR | CPL0, Ry), [0x21] = R1(mov_from_dr, OP_DR | CPL0, Ry),
+	[0x22] = R1(mov_to_cr, OP_CR | CPL0, Ry), [0x23] = R1(mov_to_dr, OP_DR | CPL0, Ry),
 	[0x28] = PREFIXED(R2(movv, OP_SSE, Vx, Wx), R2(movv, OP_SSE, Vx, Wx), NONE, NONE),
 	[0x29] = PREFIXED(R2(movv, OP_SSE, Wx, Vx), R2(movv, OP_SSE, Wx, Vx), NONE, NONE),
 	[0x2A] = GAP(CVTPI2PS), [0x2C] = GAP(CVTTPS2PI), [0x2D] = GAP(CVTPS2PI),

@@ -26,6 +26,8 @@
 #define OP_XSAVE	0x100000u
 #define OP_FPU		(OP_X87 | OP_X87_NOWAIT | OP_MMX | OP_SSE | OP_XSAVE)
 #define OP_UMIP		0x800000u	/* #GP(0) above CPL 0 if CR4.UMIP */
+#define OP_CR		0x1000000u	/* #UD for a control register that is not there */
+#define OP_DR		0x2000000u	/* same, debug register */
 #define OP_REGISTER	0x200000u	/* #UD for a memory operand */
 #define OP_UNALIGNED	0x400000u	/* 16 bytes of memory need no alignment */
 

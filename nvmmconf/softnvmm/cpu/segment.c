@@ -137,7 +137,6 @@ static void
 load_null(struct exec *x, unsigned seg, uint16_t sel)
 {
 	struct cpu_seg *s = &x->cpu->seg[seg];
-	uint64_t base = s->base;
 
 	if (seg == CPU_SS) {
 		/* Only 64-bit code below CPL 3 runs without a stack segment. */
@@ -147,11 +146,8 @@ load_null(struct exec *x, unsigned seg, uint16_t sel)
 	}
 	memset(s, 0, sizeof(*s));
 	s->selector = sel;
-	s->base = base;
 	if (seg == CPU_SS)
 		s->dpl = sel & 3;
-	if (seg < CPU_FS)
-		s->base = 0;
 }
 
 /* MOV, POP and LxS to a segment register other than CS (SDM 2B, MOV). */
@@ -218,11 +214,11 @@ op_mov_to_sreg(struct exec *x)
 		x->shadow = x->hold_traps = true;
 }
 
-/* LDS, LES, LSS, LFS, LGS. */
+/* LDS, LES, LSS, LFS, LGS; no 64-bit offsets, as AMD has it (APM 3, LDS). */
 void
 op_load_far_pointer(struct exec *x)
 {
-	unsigned size = x->in.osize, seg;
+	unsigned size = x->in.osize == 8 ? 4 : x->in.osize, seg;
 	uint64_t off, linear;
 	struct span s;
 

@@ -137,7 +137,8 @@ op_maskmov(struct exec *x)
 	for (i = 0; i < size; i++)
 		if (mask.q[i / 8] >> (8 * (i % 8) + 7) & 1)
 			span_store(&s, i, 1, v.q[i / 8] >> (8 * (i % 8)));
-	put_vec(x, 0, v);	/* unchanged: for what MMX does to the x87 */
+	if (x->in.flags & OP_MMX)
+		fpu_enter_mmx(x->cpu);
 }
 
 /* --- logic --- */

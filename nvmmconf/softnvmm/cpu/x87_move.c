@@ -135,7 +135,7 @@ op_fld_st(struct exec *x)
 
 	fpu_last(x);
 	set_c1(cpu, false);
-	if (push_allowed(cpu) && fpu_empty(cpu, i)) {
+	if (fpu_empty(cpu, i)) {	/* ahead of a full stack */
 		if (!stack_fault(cpu, false))
 			return;
 		v = indefinite;
@@ -273,8 +273,9 @@ narrow_finite(struct cpu *cpu, struct f80 v, unsigned fraction, unsigned exponen
 	}
 	*up = tiny_up;
 	*exceptions |= tiny_inexact ? FSW_PE : 0;
-	r += (uint64_t)(unsigned)(e - 1) << fraction;
-	if (r >> fraction >= top) {
+	if ((uint64_t)(unsigned)e < top)
+		r += (uint64_t)(unsigned)(e - 1) << fraction;
+	if ((uint64_t)(unsigned)e >= top || r >> fraction >= top) {
 		/* Infinity or the largest number, as RC says (table 4-10). */
 		*exceptions |= FSW_OE | FSW_PE;
 		*up = rc == 0 || (rc == 1 && sign) || (rc == 2 && !sign);
@@ -293,7 +294,8 @@ narrow(struct cpu *cpu, struct f80 v, unsigned fraction, unsigned exponent_bits,
 	*up = false;
 	if (unsupported(v)) {
 		*exceptions |= FSW_IE;
-		return ((top << 1 | 1) | top << 1 | UINT64_C(1) << exponent_bits) << (fraction - 1);
+		return (top | UINT64_C(1) << exponent_bits) << fraction |
+		    UINT64_C(1) << (fraction - 1);
 	}
 	if ((v.se & EXP_MAX) == EXP_MAX) {
 		r = (v.m & ~INTEGER_BIT) >> (63 - fraction);
@@ -315,6 +317,7 @@ store_real(struct exec *x, bool pops)
 	unsigned size = x->in.operand[0].size, exceptions = 0;
 	uint64_t r = size == 4 ? 0xFFC00000 : UINT64_C(0xFFF8000000000000);
 	bool up = false, empty = fpu_empty(cpu, 0);
+	struct span unused;
 
 	if (empty)
 		exceptions = FSW_IE | FSW_SF;
@@ -326,7 +329,7 @@ store_real(struct exec *x, bool pops)
 	if (masked(cpu, exceptions & (FSW_IE | FSW_OE | FSW_UE))) {
 		put(x, 0, r);
 	} else {
-		linear_address(x, x->in.seg, x->in.ea, size, ACCESS_WRITE);
+		mem_span(x, size, 1, ACCESS_WRITE, &unused);
 		exceptions &= ~(exceptions & (FSW_OE | FSW_UE) ? FSW_PE : 0);
 		up = false;
 		pops = false;
@@ -441,6 +444,7 @@ store_integer(struct exec *x, bool truncate, bool pops)
 	struct cpu *cpu = x->cpu;
 	unsigned size = x->in.operand[0].size, exceptions = 0;
 	uint64_t r = sign_of(size);
+	struct span unused;
 	bool up = false;
 
 	if (fpu_empty(cpu, 0))
@@ -450,7 +454,7 @@ store_integer(struct exec *x, bool truncate, bool pops)
 	if (masked(cpu, exceptions & FSW_IE)) {
 		put(x, 0, r);
 	} else {
-		linear_address(x, x->in.seg, x->in.ea, size, ACCESS_WRITE);
+		mem_span(x, size, 1, ACCESS_WRITE, &unused);
 		pops = false;
 	}
 	fpu_last(x);
@@ -513,7 +517,6 @@ op_fcmovcc(struct exec *x)
 	bool met = (cpu->rflags & flags[x->in.reg & 3]) != 0;
 
 	fpu_last(x);
-	set_c1(cpu, false);
 	if (fpu_empty(cpu, 0) || fpu_empty(cpu, i)) {
 		if (stack_fault(cpu, false)) {
 			fpu_set_st(cpu, 0, indefinite);
@@ -583,6 +586,7 @@ void
 op_ffree(struct exec *x)
 {
 	fpu_last(x);
+	set_c1(x->cpu, false);
 	fpu_tag(x->cpu, x->in.rm & 7, false);
 }
 
@@ -591,7 +595,7 @@ void
 op_ffreep(struct exec *x)
 {
 	op_ffree(x);
-	fpu_set_top(x->cpu, fpu_top(x->cpu) + 1);
+	pop_st(x->cpu);
 }
 
 void
