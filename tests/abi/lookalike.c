@@ -7,6 +7,9 @@
  */
 #include <dlfcn.h>
 #include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +38,13 @@ struct nvmm_vcpu_conf_tpr lookalike_tpr_conf;
 /* So many runs return this exit and enter nothing. */
 int lookalike_exits;
 struct nvmm_vcpu_exit lookalike_exit;
+
+/*
+ * As on hardware: a guest that does not exit by itself is left for a signal
+ * only, whatever the stop word says (L-STOP-4a).  After so many of the base's
+ * ticks it gives up and says so, or a test would never end.  0: off.
+ */
+int lookalike_ticks, lookalike_gave_up;
 
 /* Called at the beginning of each run. */
 void (*lookalike_at_run)(void);
@@ -175,6 +185,45 @@ nvmm_vcpu_inject(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
 	    vcpu->event->vector) ? -1 : ON(vcpu_inject, mach, vcpu);
 }
 
+static bool
+kicked(void)
+{
+	sigset_t pending;
+
+	sigpending(&pending);
+	return sigismember(&pending, SIGUSR1) == 1;
+}
+
+static int
+run_until_kicked(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
+{
+	sigset_t usr1, before;
+	bool stopped = false;
+	int i, result = 0;
+
+	/* Blocked, so that it pends while the base is inside. */
+	sigemptyset(&usr1);
+	sigaddset(&usr1, SIGUSR1);
+	pthread_sigmask(SIG_BLOCK, &usr1, &before);
+	for (i = 0; i < lookalike_ticks; i++) {
+		result = ON(vcpu_run, mach, vcpu);
+		if (result != 0 ||
+		    (vcpu->exit->reason != NVMM_VCPU_EXIT_NONE &&
+		    vcpu->exit->reason != NVMM_VCPU_EXIT_STOPPED))
+			break;
+		stopped |= vcpu->exit->reason == NVMM_VCPU_EXIT_STOPPED;
+		/* Seen before the entry it stops at once. */
+		if (kicked() || (stopped && vcpu->exit->exitstate.rflags == 0))
+			break;
+	}
+	if (i == lookalike_ticks)
+		lookalike_gave_up = 1;
+	if (result == 0 && stopped)
+		vcpu->exit->reason = NVMM_VCPU_EXIT_STOPPED;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return result;
+}
+
 int
 nvmm_vcpu_run(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
 {
@@ -187,6 +236,8 @@ nvmm_vcpu_run(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
 		memcpy(vcpu->exit, &lookalike_exit, sizeof(lookalike_exit));
 		return 0;
 	}
+	if (lookalike_ticks > 0)
+		return run_until_kicked(mach, vcpu);
 	return ON(vcpu_run, mach, vcpu);
 }
 

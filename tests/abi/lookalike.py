@@ -37,7 +37,7 @@ def shared_object(where: Path, source: str, *options: str) -> Path:
     file.write_text(source)
     out = where / "libnvmm.so"
     command = [cc, "-shared", "-fPIC", "-Wall", "-Werror", "-D_GNU_SOURCE", *options]
-    subprocess.run([*command, "-o", str(out), str(file), "-ldl"], check=True)
+    subprocess.run([*command, "-o", str(out), str(file), "-ldl", "-lpthread"], check=True)
     return out
 
 
@@ -62,6 +62,10 @@ class LookAlike:
     def set_int(self, name: str, value: int) -> None:
         """Set one of the int variables."""
         ctypes.c_int.in_dll(self._inside, f"lookalike_{name}").value = value
+
+    def get_int(self, name: str) -> int:
+        """Return one of the int variables."""
+        return int(ctypes.c_int.in_dll(self._inside, f"lookalike_{name}").value)
 
     def fail(self, line: str, errno: int) -> None:
         """Have the calls whose line begins with `line` fail."""
@@ -97,7 +101,13 @@ class LookAlike:
         """Behave like the base again."""
         self.forget()
         self.fail("", 0)
-        for name, value in (("version", -1), ("state_size", -1), ("tpr", 0), ("exits", 0)):
+        for name, value in (
+            ("version", -1),
+            ("state_size", -1),
+            ("tpr", 0),
+            ("exits", 0),
+            ("ticks", 0),
+        ):
             self.set_int(name, value)
         ctypes.c_void_p.in_dll(self._inside, "lookalike_at_run").value = None
 
