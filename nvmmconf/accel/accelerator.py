@@ -7,7 +7,6 @@ import contextlib
 import errno
 import logging
 import threading
-from types import TracebackType
 
 from nvmmconf.abi import Libnvmm
 from nvmmconf.accel import kick
@@ -21,6 +20,7 @@ from nvmmconf.nvmm import (
     Capability,
     Machine,
     NvmmError,
+    Owned,
     init,
     query_capability,
 )
@@ -41,7 +41,7 @@ class AcceleratorError(Exception):
         self.number = number
 
 
-class Accelerator:
+class Accelerator(Owned):
     """NVMM, started: the machine, its memory map and its vCPUs.
 
     Use it in a `with` statement.  The constructor does what A-INIT-1 says, in
@@ -85,17 +85,6 @@ class Accelerator:
         """Destroy the vCPUs and the machine, all of them also where one fails.  Idempotent."""
         self.vcpus.clear()
         self._resources.close()
-
-    def __enter__(self) -> Accelerator:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def create_vcpu(self, index: int, apic: InterruptController | None = None) -> AccelVcpu:
         """Section 2.  Raises AcceleratorError with the failing call and its errno."""

@@ -20,6 +20,7 @@ from nvmmconf.nvmm.exits import (
 )
 from nvmmconf.nvmm.machine import HostPages, Machine
 from nvmmconf.nvmm.memory import PAGE_SIZE, HostMemory
+from nvmmconf.nvmm.owned import Owned
 from nvmmconf.nvmm.state import STATE_SIZE, SegmentRecord, VcpuState, get_bytes, put_bytes
 from nvmmconf.nvmm.vcpu import (
     CpuidMask,
@@ -48,6 +49,7 @@ __all__ = [
     "MemAccess",
     "MemoryExit",
     "NvmmError",
+    "Owned",
     "RdmsrExit",
     "SegmentRecord",
     "SoftDiagnostic",

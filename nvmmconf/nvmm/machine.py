@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import contextlib
-from types import TracebackType
 from typing import Any, Protocol
 
 from nvmmconf.abi import Libnvmm, Prot, ffi, lib, soft_problem
 from nvmmconf.nvmm.errors import NvmmError, check
 from nvmmconf.nvmm.memory import HostMemory
+from nvmmconf.nvmm.owned import Owned
 from nvmmconf.nvmm.vcpu import Vcpu
 
 
@@ -25,7 +25,7 @@ class HostPages(Protocol):
         """Bytes."""
 
 
-class Machine:
+class Machine(Owned):
     """`struct nvmm_machine`, created by the constructor (nvmm_machine_create).
 
     A machine is a resource of the kernel's: use it in a `with` statement, or
@@ -77,15 +77,8 @@ class Machine:
             machid=self.machid,
         )
 
-    def __enter__(self) -> Machine:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """`destroy`."""
         self.destroy()
 
     def create_vcpu(self, cpuid: int) -> Vcpu:

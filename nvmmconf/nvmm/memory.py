@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-
 from nvmmconf.abi import ffi, lib
+from nvmmconf.nvmm.owned import Owned
 
 PAGE_SIZE = 4096
 """Bytes; NVMM is x86 only (L-VER-7)."""
 
 
-class HostMemory:
+class HostMemory(Owned):
     """`size` bytes of anonymous, zeroed, page-aligned memory of this process.
 
     `hva` is its address and `data` a writable view of it.  nvmm_hva_map()
@@ -36,20 +35,9 @@ class HostMemory:
         self.data.release()
         self._pages = ffi.NULL
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Give the pages back to the system.  Idempotent."""
         if self._pages != ffi.NULL:
             self.data.release()
             lib.host_unmap(self._pages, self.size)
             self._pages = ffi.NULL
-
-    def __enter__(self) -> HostMemory:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.release()

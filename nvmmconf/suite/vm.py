@@ -7,7 +7,6 @@ import contextlib
 import copy
 import warnings
 from dataclasses import dataclass, replace
-from types import TracebackType
 from typing import TypeVar
 
 from nvmmconf.abi import ExitReason
@@ -22,7 +21,7 @@ from nvmmconf.accel import (
 )
 from nvmmconf.board import Pc
 from nvmmconf.guest import GuestLibrary, Image, Mode
-from nvmmconf.nvmm import Exit, HostMemory
+from nvmmconf.nvmm import Exit, HostMemory, Owned
 from nvmmconf.suite.address import Address
 from nvmmconf.suite.entry import entry_registers
 from nvmmconf.suite.target import Target
@@ -198,7 +197,7 @@ class _Booted:
         )
 
 
-class VirtualMachine:
+class VirtualMachine(Owned):
     """Boots guests on `target` in `mode`; each boot is a machine of its own.
 
     The machines live until the case ends, so that a run can be resumed.
@@ -241,14 +240,3 @@ class VirtualMachine:
         with contextlib.ExitStack() as everything:
             while self._booted:
                 everything.callback(self._booted.pop(0).close)
-
-    def __enter__(self) -> VirtualMachine:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -43,7 +43,7 @@ class Board:
 def board(profile: str) -> Iterator[Board]:
     board = Board()
     yield board
-    board.ram.release()
+    board.ram.close()
 
 
 def words(looks: LookAlike) -> list[str]:
@@ -197,5 +197,5 @@ def test_two_accelerators_share_the_kick_handler(
     pair.pop(0 if outer_first else 1).close()
     assert signal.getsignal(KICK_SIGNAL) is handler
     pair.pop().close()
-    other.ram.release()
+    other.ram.close()
     assert signal.getsignal(KICK_SIGNAL) is before

@@ -33,8 +33,8 @@ def test_fresh_memory_is_zero_aligned_and_writable() -> None:
 
 def test_release_closes_the_view_and_is_idempotent() -> None:
     memory = HostMemory(PAGE_SIZE)
-    memory.release()
-    memory.release()
+    memory.close()
+    memory.close()
     with pytest.raises(ValueError, match="released"):
         memory.data[0]
 
@@ -65,7 +65,7 @@ def test_hva_unmap_closes_the_view(machine: Machine) -> None:
         memory.data[0]
     with HostMemory(PAGE_SIZE) as other:
         # Often the same address: releasing the first must leave it alone.
-        memory.release()
+        memory.close()
         other.data[0] = 1
 
 
