@@ -59,6 +59,8 @@ fetch_segment(struct io *io, unsigned *seg)
 	gvaddr_t gva;
 
 	*seg = NVMM_X64_SEG_DS;
+	if (SOFT_FAULT(io->model, SOFT_F_OUTS_UNKNOWN_DS))
+		return 0;
 	for (i = 0; i < end; i++) {
 		if (i % step == 0 &&
 		    (soft_linear(io->model, io->st, NVMM_X64_SEG_CS, rip + i,
@@ -90,7 +92,8 @@ string_segment(struct io *io, unsigned *seg)
 static unsigned
 index_register(const struct io *io)
 {
-	return io->exit->in ? NVMM_X64_GPR_RDI : NVMM_X64_GPR_RSI;
+	return io->exit->in && !SOFT_FAULT(io->model, SOFT_F_INS_RSI) ?
+	    NVMM_X64_GPR_RDI : NVMM_X64_GPR_RSI;
 }
 
 static int
@@ -137,8 +140,10 @@ string_advance(struct io *io)
 	uint64_t step = io->elements * io->exit->operand_size;
 	uint64_t value = io->st->gprs[gpr];
 
-	value += (io->st->gprs[NVMM_X64_GPR_RFLAGS] & SOFT_RFLAGS_DF) ?
-	    -step : step;
+	if (!io->exit->rep && SOFT_FAULT(io->model, SOFT_F_INDEX_ONLY_REP))
+		step = 0;
+	value += (io->st->gprs[NVMM_X64_GPR_RFLAGS] & SOFT_RFLAGS_DF) &&
+	    !SOFT_FAULT(io->model, SOFT_F_IO_DF) ? -step : step;
 	if (SOFT_QUIRK(io->model, SOFT_Q_IO_INDEX_64))
 		io->st->gprs[gpr] = value;
 	else
@@ -161,6 +166,15 @@ port_access(struct io *io)
 	};
 	size_t i;
 
+	if (SOFT_FAULT(io->model, SOFT_F_CB_PORT))
+		cb.port &= 0xFF;
+	if (SOFT_FAULT(io->model, SOFT_F_CB_DIRECTION))
+		cb.in = !cb.in;
+	if (SOFT_FAULT(io->model, SOFT_F_CB_BATCH)) {
+		cb.size *= io->elements;
+		(*io->vcpu->cbs.io)(&cb);
+		return;
+	}
 	for (i = 0; i < io->elements; i++) {
 		(*io->vcpu->cbs.io)(&cb);
 		cb.data += cb.size;
@@ -203,7 +217,9 @@ plain_io(struct io *io)
 	port_access(io);
 	if (io->exit->in) {			/* L-IO-4 */
 		memcpy(&value, io->buf, sizeof(value));
-		if (io->exit->operand_size == 4)
+		if ((io->exit->operand_size == 4 &&
+		    !SOFT_FAULT(io->model, SOFT_F_IN_EAX_UPPER)) ||
+		    SOFT_FAULT(io->model, SOFT_F_IN_WHOLE_RAX))
 			*rax = 0;
 		*rax = (*rax & ~mask) | (value & mask);
 	}
@@ -232,7 +248,11 @@ assist_io(struct io *io)
 	int error;
 
 	if (io->exit->rep) {
-		count = *rcx & io->mask;
+		count = SOFT_FAULT(io->model, SOFT_F_IO_COUNT_64) ? *rcx :
+		    *rcx & io->mask;
+		if (count == 0 &&
+		    SOFT_FAULT(io->model, SOFT_F_IO_REP_ZERO))
+			return 0;
 		if (count == 0) {		/* L-IO-6 */
 			io->st->gprs[NVMM_X64_GPR_RIP] = io->exit->npc;
 			return 0;
@@ -248,8 +268,11 @@ assist_io(struct io *io)
 			*rcx = (*rcx & ~io->mask) | count;
 		else
 			write_index(io, NVMM_X64_GPR_RCX, count);
+		if (SOFT_FAULT(io->model, SOFT_F_IO_COUNT_BY_ONE))
+			*rcx += io->elements - 1;
 	}
-	if (count == 0)				/* L-IO-5, L-IO-14 */
+	if (count == 0 ||			/* L-IO-5, L-IO-14 */
+	    SOFT_FAULT(io->model, SOFT_F_IO_RIP_EARLY))
 		io->st->gprs[NVMM_X64_GPR_RIP] = io->exit->npc;
 	return 0;
 }
@@ -275,6 +298,7 @@ nvmm_assist_io(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
 	    io.exit->operand_size > sizeof(uint64_t))
 		return soft_return(EINVAL);
 	if ((error = assist_io(&io)) != 0)
-		return soft_return(error);	/* nothing committed */
+		return soft_return(SOFT_FAULT(io.model, SOFT_F_IO_ERRNO) ?
+		    EINVAL : error);	/* nothing committed */
 	return nvmm_vcpu_setstate(mach, vcpu, NVMM_X64_STATE_GPRS);
 }

@@ -36,7 +36,8 @@ static unsigned
 locate(const struct mem *m, unsigned reg, unsigned size, unsigned *shift)
 {
 	*shift = 0;
-	if (size == 1 && !m->insn.rex && reg >= 4 && reg < 8) {
+	if (size == 1 && !m->insn.rex && reg >= 4 && reg < 8 &&
+	    !SOFT_FAULT(m->model, SOFT_F_MEM_HIGH_BYTE)) {
 		*shift = 8;
 		return reg - 4;
 	}
@@ -58,7 +59,10 @@ write_reg(struct mem *m, unsigned reg, unsigned size, uint64_t value)
 	unsigned shift, gpr = locate(m, reg, size, &shift);
 	uint64_t mask = soft_size_mask(size);
 
-	if (size == 4 && m->is_64bit)
+	if (size == 4 && m->is_64bit &&
+	    !SOFT_FAULT(m->model, SOFT_F_MEM_KEEPS_UPPER))
+		m->gprs[gpr] = 0;
+	if (size == 2 && SOFT_FAULT(m->model, SOFT_F_MEM_WORD_CLEARS))
 		m->gprs[gpr] = 0;
 	m->gprs[gpr] = (m->gprs[gpr] & ~(mask << shift)) |
 	    ((value & mask) << shift);
@@ -81,6 +85,9 @@ write_movzx(struct mem *m, uint64_t value)
 			return;
 		}
 	}
+	if (m->insn.memory_size == 1 &&
+	    SOFT_FAULT(m->model, SOFT_F_MEM_MOVZX_SIGN))
+		value = (uint64_t)(int8_t)value;
 	write_reg(m, m->insn.reg, size, value);
 }
 
@@ -95,15 +102,17 @@ set_flags(struct mem *m, uint64_t mask, uint64_t flags)
 }
 
 static uint64_t
-result_flags(uint64_t value, unsigned size)
+result_flags(const struct mem *m, uint64_t value, unsigned size)
 {
 	uint64_t flags = 0;
 
-	if ((value & soft_size_mask(size)) == 0)
+	if (((value & soft_size_mask(size)) == 0) !=
+	    SOFT_FAULT(m->model, SOFT_F_MEM_ZF))
 		flags |= FLAG_ZF;
 	if ((value >> (8 * size - 1)) & 1)
 		flags |= FLAG_SF;
-	if (__builtin_parity((unsigned)(value & 0xFF)) == 0)
+	if (__builtin_parityll(value & (SOFT_FAULT(m->model, SOFT_F_MEM_PF) ?
+	    soft_size_mask(size) : 0xFF)) == 0)
 		flags |= FLAG_PF;
 	return flags;
 }
@@ -137,7 +146,7 @@ compute(struct mem *m, enum soft_op op, uint64_t a, uint64_t b, unsigned size)
 			flags |= FLAG_OF;
 		break;
 	}
-	set_flags(m, written, flags | result_flags(value, size));
+	set_flags(m, written, flags | result_flags(m, value, size));
 	return value;
 }
 
@@ -155,6 +164,12 @@ device(struct mem *m, bool write, uint64_t value)
 		.data = (uint8_t *)&value,
 	};
 
+	if (SOFT_FAULT(m->model, SOFT_F_CB_MEM_SIZE))
+		cb.size = sizeof(value);
+	if (SOFT_FAULT(m->model, SOFT_F_CB_GPA_PAGE))
+		cb.gpa &= ~SOFT_PAGE_MASK;
+	if (SOFT_FAULT(m->model, SOFT_F_CB_WRITE))
+		cb.write = !cb.write;
 	(*m->vcpu->cbs.mem)(&cb);
 	return value & soft_size_mask(m->insn.memory_size);
 }
@@ -175,6 +190,7 @@ load(struct mem *m)
 		break;
 	default:				/* L-DAT-4 */
 		value = compute(m, m->insn.op,
+		    SOFT_FAULT(m->model, SOFT_F_MEM_OLD_REG) ? 0 :
 		    read_reg(m, m->insn.reg, size), value, size);
 		write_reg(m, m->insn.reg, size, value);
 		break;
@@ -198,11 +214,15 @@ store(struct mem *m)
 	old = device(m, false, 0);
 	if (m->insn.op == SOFT_OP_XCHG) {
 		device(m, true, source);
-		write_reg(m, m->insn.reg, size, old);
+		if (!SOFT_FAULT(m->model, SOFT_F_MEM_XCHG))
+			write_reg(m, m->insn.reg, size, old);
 		return;
 	}
-	value = compute(m, m->insn.op, old, source, size);
-	if (m->insn.op != SOFT_OP_CMP && m->insn.op != SOFT_OP_TEST)
+	value = SOFT_FAULT(m->model, SOFT_F_MEM_SUB_SWAPPED) ?
+	    compute(m, m->insn.op, source, old, size) :
+	    compute(m, m->insn.op, old, source, size);
+	if ((m->insn.op != SOFT_OP_CMP && m->insn.op != SOFT_OP_TEST) ||
+	    SOFT_FAULT(m->model, SOFT_F_MEM_CMP_WRITES))
 		device(m, true, value);
 }
 
@@ -225,7 +245,8 @@ step(struct mem *m, unsigned gpr)		/* L-DAT-7 */
 {
 	uint64_t value = m->gprs[gpr], size = m->insn.operand_size;
 
-	value += (m->gprs[NVMM_X64_GPR_RFLAGS] & SOFT_RFLAGS_DF) ? -size : size;
+	value += (m->gprs[NVMM_X64_GPR_RFLAGS] & SOFT_RFLAGS_DF) &&
+	    !SOFT_FAULT(m->model, SOFT_F_MEM_DF) ? -size : size;
 	if (SOFT_QUIRK(m->model, SOFT_Q_MEM_INDEX_64))
 		m->gprs[gpr] = value;
 	else
@@ -246,7 +267,9 @@ double_string(struct mem *m)
 	    soft_guest_read(m->mach, m->vcpu, from, &source, size) != 0)
 		return EFAULT;
 	/* Measured: the source has been read when this one fails. */
-	if (soft_linear(m->model, m->st, NVMM_X64_SEG_ES,
+	if (soft_linear(m->model, m->st,
+	    SOFT_FAULT(m->model, SOFT_F_MEM_ES_OVERRIDE) ? m->insn.seg :
+	    NVMM_X64_SEG_ES,
 	    m->gprs[NVMM_X64_GPR_RDI] & mask, size, &to) != 0)
 		return EFAULT;
 	if (m->insn.op == SOFT_OP_MOVS) {
@@ -316,7 +339,8 @@ count_down(struct mem *m, uint64_t count)
 	if (m->insn.repne)
 		return zf && (m->insn.op == SOFT_OP_CMPS ||
 		    SOFT_QUIRK(m->model, SOFT_Q_MEM_REPNE_ALWAYS));
-	return m->insn.op == SOFT_OP_CMPS && !zf;
+	return m->insn.op == SOFT_OP_CMPS && !zf &&
+	    !SOFT_FAULT(m->model, SOFT_F_MEM_REPE);
 }
 
 static void
@@ -324,6 +348,8 @@ advance(struct mem *m)				/* L-MEM-5 */
 {
 	uint64_t rip = m->gprs[NVMM_X64_GPR_RIP] + m->insn.length;
 
+	if (SOFT_FAULT(m->model, SOFT_F_MEM_RIP))
+		return;
 	if (!m->is_64bit && !SOFT_QUIRK(m->model, SOFT_Q_MEM_RIP_64))
 		rip &= m->st->segs[NVMM_X64_SEG_CS].attrib.def ?
 		    UINT32_MAX : UINT16_MAX;
@@ -337,9 +363,11 @@ assist(struct mem *m)
 	    soft_size_mask(m->insn.address_size);
 	bool rep = repeats(m);
 
-	if (!rep || count != 0) {		/* L-REP-2 */
-		if (execute(m) != 0)
-			return ENODEV;		/* L-MEM-4 */
+	if (!rep || count != 0 ||		/* L-REP-2 */
+	    SOFT_FAULT(m->model, SOFT_F_MEM_REP_ZERO)) {
+		if (execute(m) != 0)		/* L-MEM-4 */
+			return SOFT_FAULT(m->model, SOFT_F_MEM_ERRNO) ?
+			    EFAULT : ENODEV;
 		if (rep && !count_down(m, count))
 			return 0;
 	}

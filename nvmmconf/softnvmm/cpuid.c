@@ -48,6 +48,8 @@ edit_xsave(const struct soft_vcpu *v, uint64_t subleaf, uint32_t out[4])
 		out[A] = (uint32_t)SOFT_XCR0_MASK;
 		out[B] = (v->cpu.xcr0 & 2) ? XSAVE_SIZE_SSE : XSAVE_SIZE_X87;
 		out[C] = XSAVE_SIZE_SSE;
+		if (SOFT_FAULT(v->model, SOFT_F_CPUID_XSAVE))
+			out[C] -= 64;
 		out[D] = (uint32_t)(SOFT_XCR0_MASK >> 32);
 		break;
 	case 1:
@@ -92,7 +94,9 @@ edit_features(const struct soft_vcpu *v, uint32_t out[4])
 {
 	const struct soft_profile *p = v->model->profile;
 
-	out[B] = (out[B] & 0x00FFFFFF) | (v->id << 24);
+	out[B] &= 0x00FFFFFF;
+	if (!SOFT_FAULT(v->model, SOFT_F_CPUID_ID))
+		out[B] |= v->id << 24;
 	if (p->cpuid_counts)
 		out[B] = (out[B] & 0xFF00FFFF) |
 		    soft_vcpus_count(v->machine) << 16;
@@ -101,6 +105,8 @@ edit_features(const struct soft_vcpu *v, uint32_t out[4])
 		out[C] |= LEAF1_ECX_PCID;
 	if ((v->cpu.cr4 & SOFT_CR4_OSXSAVE) == 0)
 		out[C] &= ~LEAF1_ECX_OSXSAVE;
+	if (SOFT_FAULT(v->model, SOFT_F_CPUID_OSXSAVE))
+		out[C] |= LEAF1_ECX_OSXSAVE;
 	out[D] &= LEAF1_EDX;
 }
 
@@ -173,7 +179,8 @@ static void
 edit_hypervisor(const struct soft_vcpu *v, uint32_t leaf, uint32_t out[4])
 {
 	if (leaf == 0x40000000) {			/* K-CPUID-13, -14 */
-		out[A] = v->model->profile->cpuid_hypervisor_max;
+		out[A] = SOFT_FAULT(v->model, SOFT_F_CPUID_HV) ? 0 :
+		    v->model->profile->cpuid_hypervisor_max;
 		memcpy(&out[B], "___ ", 4);
 		memcpy(&out[C], "NVMM", 4);
 		memcpy(&out[D], " ___", 4);
@@ -245,8 +252,13 @@ answer(const struct soft_vcpu *v, uint64_t leaf, uint64_t subleaf,
 	if ((leaf < 0x40000000 && leaf > basic) ||
 	    (leaf >= 0x40000000 && leaf < 0x80000000 &&
 	    leaf > p->cpuid_hypervisor_max) ||
-	    (leaf >= 0x80000000 && leaf > extended))
+	    (leaf >= 0x80000000 && leaf > extended)) {
 		leaf = basic;				/* K-CPUID-21 */
+		if (SOFT_FAULT(v->model, SOFT_F_CPUID_CLAMP)) {
+			zero(out);
+			return;
+		}
+	}
 
 	soft_host_cpuid(v->model->host, (uint32_t)leaf, (uint32_t)subleaf, out);
 	if (leaf < 0x40000000)
@@ -263,10 +275,12 @@ soft_exit_cpuid(struct soft_vcpu *v, const struct cpu_exit *ce,
 {
 	uint64_t leaf = v->cpu.gpr[CPU_RAX], subleaf = v->cpu.gpr[CPU_RCX];
 	const struct nvmm_vcpu_conf_cpuid *conf = NULL;
+	uint64_t upper;
 	uint32_t out[4];
 	size_t i;
 
-	if (!SOFT_QUIRK(v->model, SOFT_Q_CPUID_64BIT)) {
+	if (!SOFT_QUIRK(v->model, SOFT_Q_CPUID_64BIT) &&
+	    !SOFT_FAULT(v->model, SOFT_F_CPUID_LEAF)) {
 		leaf = (uint32_t)leaf;
 		subleaf = (uint32_t)subleaf;
 	}
@@ -277,19 +291,25 @@ soft_exit_cpuid(struct soft_vcpu *v, const struct cpu_exit *ce,
 		if (v->cpuids[i].used && v->cpuids[i].conf.leaf == leaf)
 			conf = &v->cpuids[i].conf;
 	}
-	if (conf != NULL && conf->mask) {		/* K-CPUID-22 */
+	if (conf != NULL && conf->mask &&		/* K-CPUID-22 */
+	    !SOFT_FAULT(v->model, SOFT_F_CPUID_MASK)) {
 		out[A] = (out[A] & ~conf->u.mask.del.eax) | conf->u.mask.set.eax;
 		out[B] = (out[B] & ~conf->u.mask.del.ebx) | conf->u.mask.set.ebx;
 		out[C] = (out[C] & ~conf->u.mask.del.ecx) | conf->u.mask.set.ecx;
 		out[D] = (out[D] & ~conf->u.mask.del.edx) | conf->u.mask.set.edx;
 	}
-	v->cpu.gpr[CPU_RAX] = out[A];			/* K-CPUID-26 */
+	if (leaf == 1 && SOFT_FAULT(v->model, SOFT_F_CPUID_ORDER))
+		edit_features(v, out);
+	upper = SOFT_FAULT(v->model, SOFT_F_CPUID_UPPER) ?
+	    v->cpu.gpr[CPU_RAX] & ~(uint64_t)UINT32_MAX : 0;
+	v->cpu.gpr[CPU_RAX] = out[A] | upper;		/* K-CPUID-26 */
 	v->cpu.gpr[CPU_RBX] = out[B];
 	v->cpu.gpr[CPU_RCX] = out[C];
 	v->cpu.gpr[CPU_RDX] = out[D];
 
 	if (conf != NULL && conf->exit) {		/* K-CPUID-24, -25 */
-		soft_exit_insn(e, NVMM_VCPU_EXIT_CPUID, ce->next_rip);
+		soft_exit_insn(e, NVMM_VCPU_EXIT_CPUID,
+		    SOFT_FAULT(v->model, SOFT_F_CPUID_NPC) ? 0 : ce->next_rip);
 		return true;
 	}
 	cpu_advance(&v->cpu, ce->next_rip);
@@ -304,7 +324,8 @@ soft_cpuid_configure(struct soft_vcpu *v,
 	struct soft_cpuid *slot = NULL;
 	size_t i;
 
-	if (conf->mask && conf->exit)
+	if (conf->mask && conf->exit &&
+	    !SOFT_FAULT(v->model, SOFT_F_CONF_BOTH))
 		return EINVAL;
 	if (conf->mask && (
 	    (conf->u.mask.set.eax & conf->u.mask.del.eax) != 0 ||
@@ -324,7 +345,9 @@ soft_cpuid_configure(struct soft_vcpu *v,
 			slot->used = false;
 		return 0;
 	}
-	for (i = 0; slot == NULL && i < SOFT_MAX_CPUIDS; i++) {
+	/* The last one is not for a new leaf: SOFT_F_CONF_SLOTS. */
+	for (i = SOFT_FAULT(v->model, SOFT_F_CONF_SLOTS) ? 1 : 0;
+	    slot == NULL && i < SOFT_MAX_CPUIDS; i++) {
 		if (!v->cpuids[i].used)
 			slot = &v->cpuids[i];
 	}

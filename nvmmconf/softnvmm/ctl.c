@@ -24,7 +24,8 @@ kctl(int op, void *data, size_t size)
 		return error;
 	if ((error = soft_machine_get(info.machid, true, &m)) != 0)
 		return error;
-	info.nvcpus = soft_vcpus_count(m);
+	info.nvcpus = soft_vcpus_count(m) +
+	    SOFT_FAULT(&m->model, SOFT_F_CTL_COUNT);
 	info.nram = soft_memory_size(m);
 	info.pid = m->pid;
 	info.time = m->time;

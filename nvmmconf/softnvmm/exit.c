@@ -14,9 +14,14 @@ void
 soft_exit_hlt(struct soft_vcpu *v, const struct cpu_exit *ce,
     struct nvmm_vcpu_exit *e)
 {
+	bool shadow = v->cpu.int_shadow;
+
 	if (!SOFT_FAULT(v->model, SOFT_F_HLT_RIP))
 		cpu_advance(&v->cpu, ce->next_rip);	/* K-HLT-1, K-HLT-2 */
-	if (v->cpu.rflags & SOFT_RFLAGS_IF)		/* K-HLT-3, K-HLT-4 */
+	if (SOFT_FAULT(v->model, SOFT_F_HLT_SHADOW))
+		v->cpu.int_shadow = shadow;
+	if ((v->cpu.rflags & SOFT_RFLAGS_IF) &&		/* K-HLT-3, K-HLT-4 */
+	    !SOFT_FAULT(v->model, SOFT_F_HLT_WINDOW))
 		v->cpu.intercepts &= ~CPU_INTERCEPT_INT_WINDOW;
 	e->reason = NVMM_VCPU_EXIT_HALTED;
 }
@@ -28,13 +33,20 @@ soft_exit_shutdown(struct soft_vcpu *v, struct nvmm_vcpu_exit *e)
 	    NVMM_VCPU_EXIT_HALTED : NVMM_VCPU_EXIT_SHUTDOWN;
 }
 
+static void
+provide(struct soft_vcpu *v)			/* K-COMM-6 */
+{
+	if (!SOFT_FAULT(v->model, SOFT_F_PROVIDE))
+		soft_state_provide(v, PROVIDED_IO_MEMORY);
+}
+
 void
 soft_exit_io(struct soft_vcpu *v, const struct cpu_exit *ce,
     struct nvmm_vcpu_exit *e)
 {
 	e->reason = NVMM_VCPU_EXIT_IO;
 	memset(&e->u, 0, sizeof(e->u));
-	e->u.io.in = ce->io.in;
+	e->u.io.in = ce->io.in != SOFT_FAULT(v->model, SOFT_F_IO_IN);
 	e->u.io.port = ce->io.port;
 	/* Measured: 0 when no string is involved. */
 	e->u.io.seg = ce->io.str ? (int8_t)ce->io.seg : 0;
@@ -43,12 +55,17 @@ soft_exit_io(struct soft_vcpu *v, const struct cpu_exit *ce,
 	/* VMX knows it for strings only; measured: 2 otherwise. */
 	e->u.io.address_size = v->model->profile->vendor->intel &&
 	    !ce->io.str ? 2 : ce->io.address_size;
-	e->u.io.operand_size = ce->io.operand_size;
-	e->u.io.rep = ce->io.rep;
+	e->u.io.operand_size = SOFT_FAULT(v->model, SOFT_F_IO_SIZE) ? 1 :
+	    ce->io.operand_size;
+	if (SOFT_FAULT(v->model, SOFT_F_IO_SEG))
+		e->u.io.seg = NVMM_X64_SEG_ES;
+	if (SOFT_FAULT(v->model, SOFT_F_IO_ADDRESS))
+		e->u.io.address_size = 8;
+	e->u.io.rep = ce->io.rep && !SOFT_FAULT(v->model, SOFT_F_IO_REP);
 	e->u.io.str = ce->io.str;
 	e->u.io.npc = ce->next_rip +
 	    (SOFT_FAULT(v->model, SOFT_F_IO_NPC) ? 1 : 0);
-	soft_state_provide(v, PROVIDED_IO_MEMORY);	/* K-COMM-6 */
+	provide(v);
 }
 
 void
@@ -70,7 +87,13 @@ soft_exit_memory(struct soft_vcpu *v, const struct cpu_exit *ce,
 		memcpy(e->u.mem.inst_bytes, ce->memory.inst_bytes,
 		    sizeof(e->u.mem.inst_bytes));
 	}
-	soft_state_provide(v, PROVIDED_IO_MEMORY);
+	if (SOFT_FAULT(v->model, SOFT_F_MEM_PROT))
+		e->u.mem.prot = NVMM_PROT_READ;
+	if (SOFT_FAULT(v->model, SOFT_F_MEM_GPA))
+		e->u.mem.gpa &= ~SOFT_PAGE_MASK;
+	if (SOFT_FAULT(v->model, SOFT_F_MEM_BYTES))
+		memset(&e->u.mem.inst_len, 0, 16);
+	provide(v);
 }
 
 void
@@ -96,8 +119,9 @@ soft_exit_xsetbv(struct soft_vcpu *v, const struct cpu_exit *ce)
 	uint64_t value = (v->cpu.gpr[CPU_RDX] << 32) |
 	    (uint32_t)v->cpu.gpr[CPU_RAX];
 
-	if (v->cpu.gpr[CPU_RCX] != 0 || cpu_cpl(&v->cpu) != 0 ||
-	    (value & ~SOFT_XCR0_MASK) != 0 || (value & 1) == 0) {
+	if ((v->cpu.gpr[CPU_RCX] != 0 || cpu_cpl(&v->cpu) != 0 ||
+	    (value & ~SOFT_XCR0_MASK) != 0 || (value & 1) == 0) &&
+	    !SOFT_FAULT(v->model, SOFT_F_XSETBV)) {
 		soft_inject_gp(v);
 		return;
 	}
@@ -157,18 +181,19 @@ soft_exit_common(struct soft_vcpu *v, const struct cpu_exit *ce,
 		soft_inject_ud(v);
 		return false;
 	case CPU_EXIT_INT_WINDOW:			/* K-INT-1 */
-		v->cpu.intercepts &= ~CPU_INTERCEPT_INT_WINDOW;
+		if (!SOFT_FAULT(v->model, SOFT_F_WINDOW_STAYS))
+			v->cpu.intercepts &= ~CPU_INTERCEPT_INT_WINDOW;
 		e->reason = NVMM_VCPU_EXIT_INT_READY;
-		return true;
+		return !SOFT_FAULT(v->model, SOFT_F_WINDOW_LOST);
 	case CPU_EXIT_IRET:				/* K-NMI-1 to K-NMI-3 */
 	case CPU_EXIT_NMI_WINDOW:
 		v->cpu.intercepts &=
 		    ~(CPU_INTERCEPT_IRET | CPU_INTERCEPT_NMI_WINDOW);
 		e->reason = NVMM_VCPU_EXIT_NMI_READY;
-		return true;
+		return !SOFT_FAULT(v->model, SOFT_F_NMI_WINDOW);
 	case CPU_EXIT_CR8_WRITE:			/* K-TPR-2 */
 		e->reason = NVMM_VCPU_EXIT_TPR_CHANGED;
-		return true;
+		return !SOFT_FAULT(v->model, SOFT_F_TPR_CHANGED);
 	case CPU_EXIT_BAD_STATE:			/* K-SET-21, K-SET-22 */
 		soft_exit_invalid(e, v->entry_error);
 		return true;

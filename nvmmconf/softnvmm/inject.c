@@ -31,6 +31,12 @@ raise_exception(struct soft_vcpu *v, uint8_t vector, uint64_t error)
 	    !(vector == EXCP_CP &&
 	    SOFT_QUIRK(v->model, SOFT_Q_CP_NO_ERROR));
 	v->cpu.inject.error = (uint32_t)error;
+	if (SOFT_FAULT(v->model, SOFT_F_EXCP_ERROR))
+		v->cpu.inject.error = 0;
+	if (SOFT_FAULT(v->model, SOFT_F_EXCP_NO_ERROR))
+		v->cpu.inject.has_error = false;
+	if (vector == 14 && SOFT_FAULT(v->model, SOFT_F_EXCP_DF))
+		v->cpu.inject.vector = 8;
 	if (((keeps_rf >> vector) & 1) == 0)
 		v->cpu.rflags |= SOFT_RFLAGS_RF;
 	v->evt_pending = true;
@@ -57,7 +63,8 @@ inject_exception(struct soft_vcpu *v, uint8_t vector, uint64_t error)
 	if (vector >= 32 || vector == NMI_VECTOR)
 		return EINVAL;
 	if ((vector == 0 || vector == 3) &&
-	    SOFT_QUIRK(v->model, SOFT_Q_EXCP_0_3))
+	    SOFT_QUIRK(v->model, SOFT_Q_EXCP_0_3) &&
+	    !SOFT_FAULT(v->model, SOFT_F_EXCP_ZERO))
 		return EINVAL;
 	raise_exception(v, vector, error);
 	return 0;
@@ -73,6 +80,9 @@ soft_inject(struct soft_vcpu *v)
 		return inject_exception(v, event->vector,
 		    event->u.excp.error);
 	case NVMM_VCPU_EVENT_INTR:
+		if ((v->cpu.rflags & SOFT_RFLAGS_IF) == 0 &&
+		    SOFT_FAULT(v->model, SOFT_F_INTR_IF))
+			return 0;
 		/* IF, shadow and TPR are the caller's business (L-EVT-4,
 		 * K-INJ-14, K-INJ-17); one that waits is replaced (K-INJ-13). */
 		v->cpu.inject.type = event->vector == NMI_VECTOR ?
@@ -80,7 +90,8 @@ soft_inject(struct soft_vcpu *v)
 		v->cpu.inject.vector = event->vector;
 		v->cpu.inject.has_error = false;
 		v->cpu.inject.error = 0;
-		if (event->vector == NMI_VECTOR)	/* K-INJ-5 */
+		if (event->vector == NMI_VECTOR &&	/* K-INJ-5 */
+		    !SOFT_FAULT(v->model, SOFT_F_NMI_INTR))
 			v->cpu.intercepts |= v->model->profile->vendor->
 			    nmi_window(v->model);
 		v->evt_pending = true;

@@ -25,6 +25,7 @@
 #pragma GCC visibility pop
 
 #include "cpu/cpu.h"
+#include "faults.h"
 
 #define SOFT_PAGE_SIZE		UINT64_C(4096)
 #define SOFT_PAGE_MASK		(SOFT_PAGE_SIZE - 1)
@@ -59,7 +60,7 @@
 
 /* A set of quirks or of faults. */
 struct soft_set {
-	uint64_t word[2];
+	uint64_t word[3];
 };
 
 static inline bool
@@ -123,15 +124,6 @@ enum soft_quirk {
 	SOFT_Q_MEM_COUNT_UPPER,
 	SOFT_Q_MEM_REPNE_ALWAYS,
 	SOFT_NQUIRKS
-};
-
-/* Seeded bugs: soft_faults[] in quirk.c. */
-enum soft_fault {
-	SOFT_F_HLT_RIP,
-	SOFT_F_IO_NPC,
-	SOFT_F_OUTS_BASE,
-	SOFT_F_SHUTDOWN_HALTED,
-	SOFT_NFAULTS
 };
 
 struct soft_vcpu;

@@ -81,6 +81,9 @@ kmachine_create(const struct soft_model *model, uint32_t *machid)
 	pthread_mutex_lock(&table_lock);
 	for (i = 0; i < SOFT_MAX_MACHINES && allocated[i]; i++)
 		continue;
+	if (i == 0 && SOFT_FAULT(model, SOFT_F_MACHINE_ID))
+		for (i = SOFT_MAX_MACHINES - 1; i > 0 && allocated[i]; i--)
+			continue;
 	if (i < SOFT_MAX_MACHINES)
 		allocated[i] = true;
 	pthread_mutex_unlock(&table_lock);

@@ -99,6 +99,7 @@ struct decoder {
 	unsigned mode;			/* 16, 32, 64 */
 	bool operand_prefix, address_prefix;
 	uint8_t rex;
+	const struct soft_model *model;
 	struct soft_insn *insn;
 };
 
@@ -158,14 +159,16 @@ static void
 sizes(struct decoder *d, const struct form *form)
 {
 	struct soft_insn *insn = d->insn;
-	bool small = d->operand_prefix != (d->mode == 16);
+	bool small = (d->operand_prefix &&
+	    !SOFT_FAULT(d->model, SOFT_F_MEM_PREFIX_66)) != (d->mode == 16);
 
 	if (d->mode == 64)
 		insn->address_size = d->address_prefix ? 4 : 8;
 	else
 		insn->address_size =
 		    d->address_prefix != (d->mode == 16) ? 2 : 4;
-	insn->operand_size = (d->rex & REX_W) ? 8 : small ? 2 : 4;
+	insn->operand_size = (d->rex & REX_W) &&
+	    !SOFT_FAULT(d->model, SOFT_F_MEM_REX_W) ? 8 : small ? 2 : 4;
 	if (form->byte && form->op != SOFT_OP_MOVZX)
 		insn->operand_size = 1;
 	insn->memory_size = insn->operand_size;
@@ -180,7 +183,8 @@ skip_address(struct decoder *d, uint8_t modrm)
 	unsigned mod = modrm >> 6, rm = modrm & 7;
 	unsigned displacement = mod == 1 ? 1 : 0;
 
-	if (d->insn->address_size == 2) {
+	if (d->insn->address_size == 2 &&
+	    !SOFT_FAULT(d->model, SOFT_F_MEM_MODRM_16)) {
 		if (mod == 2 || (mod == 0 && rm == 6))
 			displacement = 2;
 	} else {
@@ -288,7 +292,7 @@ soft_decode(const struct soft_model *model, const struct nvmm_x64_state *st,
 {
 	const struct nvmm_x64_state_seg *cs = &st->segs[NVMM_X64_SEG_CS];
 	struct decoder d = {
-		.bytes = bytes, .size = size, .insn = insn,
+		.bytes = bytes, .size = size, .insn = insn, .model = model,
 		.mode = cs->attrib.l ? 64 : cs->attrib.def ? 32 : 16,
 	};
 	const struct form *form;
@@ -297,7 +301,9 @@ soft_decode(const struct soft_model *model, const struct nvmm_x64_state *st,
 	insn->seg = NVMM_X64_SEG_DS;
 	prefixes(&d);
 	form = lookup(&d);
-	if (form == NULL ||
+	if (form == NULL || (form->op == SOFT_OP_AND &&
+	    SOFT_FAULT(model, SOFT_F_MEM_NO_AND)) || (form->op == SOFT_OP_XCHG &&
+	    SOFT_FAULT(model, SOFT_F_MEM_NO_XCHG)) ||
 	    (form->op == SOFT_OP_CMPS && !model->profile->has_cmps))
 		return ENODEV;
 	insn->op = form->op;

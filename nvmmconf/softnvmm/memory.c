@@ -49,7 +49,7 @@ object_release(struct soft_object *object)
 /* Zeroed shared memory, at hva in place of whatever is there, and once more
  * for ourselves (K-MEM-7, K-MEM-9). */
 static int
-object_create(uintptr_t hva, size_t size, struct soft_object **out)
+object_create(uintptr_t hva, size_t size, bool keep, struct soft_object **out)
 {
 	struct soft_object *object;
 	void *own, *theirs = MAP_FAILED;
@@ -64,6 +64,8 @@ object_create(uintptr_t hva, size_t size, struct soft_object **out)
 	    PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (error == 0 && own == MAP_FAILED)
 		error = errno;
+	if (error == 0 && keep)
+		memcpy(own, (void *)hva, size);
 	if (error == 0) {
 		theirs = mmap((void *)hva, size, PROT_READ | PROT_WRITE,
 		    MAP_SHARED | MAP_FIXED, fd, 0);
@@ -105,7 +107,8 @@ hmap_validate(const struct soft_machine *m, uintptr_t hva, size_t size)
 		    SOFT_QUIRK(&m->model, SOFT_Q_HVA_NESTED))
 			return 0;
 		if (hva < h->hva + h->size && end > h->hva)
-			return EEXIST;
+			return SOFT_FAULT(&m->model, SOFT_F_HVA_ERRNO) ?
+			    EINVAL : EEXIST;
 	}
 	return 0;
 }
@@ -133,7 +136,8 @@ khva_map(uint32_t machid, uintptr_t hva, size_t size)
 	h->size = size;
 	h->object = NULL;
 	if (size != 0)
-		error = object_create(hva, size, &h->object);
+		error = object_create(hva, size, SOFT_FAULT(&m->model,
+		    SOFT_F_HVA_CONTENTS), &h->object);
 	h->used = error == 0 ||
 	    SOFT_QUIRK(&m->model, SOFT_Q_HVA_FAIL_KEEPS_SLOT);
 out:
@@ -157,10 +161,13 @@ khva_unmap(uint32_t machid, uintptr_t hva, size_t size)
 		if (!h->used || h->hva != hva || h->size != size)
 			continue;
 		if (h->object != NULL) {
+			if (SOFT_FAULT(&m->model, SOFT_F_HVA_WIPES))
+				memset(h->object->host, 0, size);
 			munmap((void *)hva, size);
 			object_release(h->object);
 		}
 		memset(h, 0, sizeof(*h));
+		h->used = SOFT_FAULT(&m->model, SOFT_F_HVA_SLOT);
 		error = 0;
 		break;
 	}
@@ -302,6 +309,8 @@ kgpa_map(uint32_t machid, uintptr_t hva, uint64_t gpa, size_t size, int prot)
 	s.access = ((prot & PROT_READ) ? CPU_ACCESS_READ : 0) |
 	    ((prot & PROT_WRITE) ? CPU_ACCESS_WRITE : 0) |
 	    ((prot & PROT_EXEC) ? CPU_ACCESS_EXEC : 0);
+	if (SOFT_FAULT(&m->model, SOFT_F_GPA_RIGHTS))
+		s.access = CPU_ACCESS_READ | CPU_ACCESS_WRITE | CPU_ACCESS_EXEC;
 	s.object = h->object;
 	s.host = h->object->host + (hva - h->hva);
 	pthread_rwlock_wrlock(&m->map_lock);
@@ -336,7 +345,7 @@ kgpa_unmap(uint32_t machid, uint64_t gpa, size_t size)
 	if ((error = segments_reserve(m, 1)) == 0) {
 		segments_cut(m, gpa, size);
 		empty(m, gpa, size);
-		m->map_generation++;
+		m->map_generation += !SOFT_FAULT(&m->model, SOFT_F_GPA_FLUSH);
 	}
 	pthread_rwlock_unlock(&m->map_lock);
 out:
@@ -480,6 +489,8 @@ areas_add(struct soft_areas *areas, const struct soft_area *new)
 	for (i = 0; i < areas->n; i++) {
 		a = &areas->area[i];
 		/* L-GPA-2: begins inside, ends inside, or encloses. */
+		if (end == a->gpa && SOFT_FAULT(&areas->model, SOFT_F_AREA_TOUCHING))
+			return EINVAL;
 		if ((new->gpa >= a->gpa && new->gpa < a->gpa + a->size) ||
 		    (end > a->gpa && end <= a->gpa + a->size) ||
 		    (new->gpa <= a->gpa && end >= a->gpa + a->size))
@@ -566,7 +577,8 @@ nvmm_gpa_unmap(struct nvmm_machine *mach, uintptr_t hva, gpaddr_t gpa,
 		return soft_return(ENOENT);
 	pthread_rwlock_wrlock(&areas->lock);
 	if ((error = areas_delete(areas, hva, gpa, size)) != 0) {
-		if (SOFT_QUIRK(&areas->model, SOFT_Q_GPA_UNMAP_ERRNO))
+		if (SOFT_QUIRK(&areas->model, SOFT_Q_GPA_UNMAP_ERRNO) &&
+		    !SOFT_FAULT(&areas->model, SOFT_F_UNMAP_ENOENT))
 			error = saved;
 		pthread_rwlock_unlock(&areas->lock);
 		errno = error;
@@ -595,6 +607,8 @@ nvmm_gpa_to_hva(struct nvmm_machine *mach, gpaddr_t gpa, uintptr_t *hva,
 		a = &areas->area[i];
 		if (gpa >= a->gpa && gpa - a->gpa < a->size) {
 			*hva = a->hva + (uintptr_t)(gpa - a->gpa);
+			if (SOFT_FAULT(&areas->model, SOFT_F_HVA_OFFSET))
+				*hva = a->hva;
 			*prot = a->prot;
 			error = 0;
 			break;

@@ -1,7 +1,7 @@
 /*
  * SPDX-License-Identifier: BSD-2-Clause
  *
- * The tables of quirks and of faults.
+ * The table of quirks.
  *
  * A quirk is written where the right behaviour is written; the table here says
  * which versions have it, and is the only place that does.  A quirk of no
@@ -172,14 +172,3 @@ const struct soft_switch soft_quirks[SOFT_NQUIRKS] = {
 	    REAL },
 };
 _Static_assert((int)SOFT_NQUIRKS <= 128, "struct soft_set is large enough");
-
-const struct soft_switch soft_faults[SOFT_NFAULTS] = {
-	[SOFT_F_HLT_RIP] = { "hlt-rip-not-advanced",
-	    "a HALTED exit leaves RIP on the HLT", 0 },
-	[SOFT_F_IO_NPC] = { "io-npc-off-by-one",
-	    "an IO exit's npc is one byte too far", 0 },
-	[SOFT_F_OUTS_BASE] = { "outs-no-segment-base",
-	    "assist_io forgets the segment base of OUTS", 0 },
-	[SOFT_F_SHUTDOWN_HALTED] = { "shutdown-as-halted",
-	    "a triple fault exits HALTED", 0 },
-};

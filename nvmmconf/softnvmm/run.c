@@ -161,6 +161,8 @@ enter(struct soft_vcpu *v, struct cpu_exit *ce)
 	struct soft_machine *m = v->machine;
 
 	tsc_enter(v);
+	if (SOFT_FAULT(v->model, SOFT_F_NMI_BLOCKED))
+		v->cpu.nmi_blocked = false;
 	v->entry_error = vendor->bad_state;
 	if (!vendor->enter(v, &v->entry_error)) {
 		memset(ce, 0, sizeof(*ce));
@@ -176,6 +178,8 @@ enter(struct soft_vcpu *v, struct cpu_exit *ce)
 	pthread_rwlock_unlock(&m->map_lock);
 
 	/* L-RUN-4: an event cut short by this exit is delivered again. */
+	if (SOFT_FAULT(v->model, SOFT_F_EVENT_DROPPED))
+		ce->event_interrupted = false;
 	if (ce->event_interrupted)
 		v->cpu.inject = ce->interrupted;
 	else if (ce->reason == CPU_EXIT_BAD_STATE && !vendor->intel)
@@ -205,6 +209,12 @@ leave(struct soft_vcpu *v, struct nvmm_vcpu_exit *e)
 	e->exitstate.nmi_window_exiting = (v->cpu.intercepts &
 	    (CPU_INTERCEPT_IRET | CPU_INTERCEPT_NMI_WINDOW)) != 0;
 	e->exitstate.evt_pending = v->evt_pending;
+	if (SOFT_FAULT(v->model, SOFT_F_EXIT_CR8))
+		e->exitstate.cr8 = 0;
+	if (SOFT_FAULT(v->model, SOFT_F_EXIT_SHADOW))
+		e->exitstate.int_shadow = 0;
+	if (SOFT_FAULT(v->model, SOFT_F_EXITSTATE))
+		memset(&e->exitstate, 0, sizeof(e->exitstate));
 }
 
 /* Kernel spec 9, step 3 and 4: the backend's part. */
@@ -219,11 +229,16 @@ backend(struct soft_vcpu *v, struct soft_run *r, struct nvmm_vcpu_exit *e)
 
 	soft_state_commit(v, comm->state_commit);
 	comm->state_commit = 0;
-	comm->state_cached = 0;
+	if (!SOFT_FAULT(v->model, SOFT_F_STATE_CACHE))
+		comm->state_cached = 0;
 	if (comm->event_commit) {
-		comm->event_commit = false;
-		if (soft_inject(v) != 0)
+		comm->event_commit = SOFT_FAULT(v->model, SOFT_F_EVENT_TWICE);
+		if (soft_inject(v) != 0) {
+			comm->event_commit = SOFT_FAULT(v->model, SOFT_F_EVENT_KEPT);
 			return EINVAL;
+		}
+		if (SOFT_FAULT(v->model, SOFT_F_EVENT_LOST))
+			v->cpu.inject.type = CPU_EVENT_NONE;
 	}
 	do {
 		enter(v, &ce);
@@ -252,8 +267,13 @@ loop(struct soft_vcpu *v, struct soft_run *r, struct nvmm_vcpu_exit *e)
 
 	do {
 		/* L-ST-6a; what is pending stays so (K-RUN-6, K-RUN-7). */
-		if (return_check(v, r, false, &e->reason))
+		if (return_check(v, r, false, &e->reason)) {
+			if (SOFT_FAULT(v->model, SOFT_F_STOP_COMMITS)) {
+				soft_state_commit(v, v->page->comm.state_commit);
+				v->page->comm.state_commit = 0;
+			}
 			return 0;
+		}
 		if ((error = backend(v, r, e)) != 0)
 			return error;
 		/* Kernel spec 9, step 5. */
@@ -276,9 +296,13 @@ kvcpu_run(uint32_t machid, uint32_t cpuid, struct soft_run *r,
 	if ((error = soft_vcpu_get(machid, cpuid, &m, &v)) != 0)
 		return error;
 	memset(&e, 0, sizeof(e));
-	if ((error = loop(v, r, &e)) == 0)
+	if (v->page->has_stop && SOFT_FAULT(v->model, SOFT_F_STOP_LOST))
+		__atomic_store_n(&v->page->comm.stop, 0, __ATOMIC_RELEASE);
+	if ((error = loop(v, r, &e)) == 0 ||
+	    SOFT_FAULT(v->model, SOFT_F_EXIT_ON_FAILURE))
 		memcpy(out, &e, sizeof(e));
-	if (v->page->has_stop)		/* L-STOP-4 */
+	if (v->page->has_stop &&	/* L-STOP-4 */
+	    !SOFT_FAULT(v->model, SOFT_F_STOP_STAYS))
 		__atomic_store_n(&v->page->comm.stop, 0, __ATOMIC_RELEASE);
 	soft_vcpu_put(m, v);
 	return error;

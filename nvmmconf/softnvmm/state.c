@@ -46,6 +46,11 @@ soft_state_reset(const struct soft_model *model, struct nvmm_x64_state *st)
 	st->drs[NVMM_X64_DR_DR7] = 0x400;
 	st->msrs[NVMM_X64_MSR_PAT] = UINT64_C(0x0007040600070406);
 
+	if (SOFT_FAULT(model, SOFT_F_RESET_RDX))
+		st->gprs[NVMM_X64_GPR_RDX] = 0;
+	if (SOFT_FAULT(model, SOFT_F_RESET_DR6))
+		st->drs[NVMM_X64_DR_DR6] = 0;
+
 	st->fpu.fx_cw = 0x40;
 	st->fpu.fx_mxcsr = 0x1F80;
 	/* After RESET the tag word is 5555h: all eight registers hold zero.  In
@@ -100,8 +105,15 @@ soft_segs_commit(struct soft_vcpu *v, const struct nvmm_x64_state *st)
 {
 	size_t i;
 
-	for (i = 0; i < CPU_NSEG; i++)
+	for (i = 0; i < CPU_NSEG; i++) {
 		segment_commit(&v->cpu.seg[i], &st->segs[i]);
+		v->cpu.seg[i].g &= !SOFT_FAULT(v->model, SOFT_F_SEG_G);
+		v->cpu.seg[i].avl &= !SOFT_FAULT(v->model, SOFT_F_SEG_AVL);
+		if (SOFT_FAULT(v->model, SOFT_F_SEG_LIMIT))
+			v->cpu.seg[i].limit &= 0xFFFFF;
+	}
+	if (SOFT_FAULT(v->model, SOFT_F_CPL_CS))
+		v->cpu.seg[CPU_SS].dpl = v->cpu.seg[CPU_CS].dpl;
 	segment_commit(&v->cpu.gdtr, &st->segs[NVMM_X64_SEG_GDT]);
 	segment_commit(&v->cpu.idtr, &st->segs[NVMM_X64_SEG_IDT]);
 	segment_commit(&v->cpu.ldtr, &st->segs[NVMM_X64_SEG_LDT]);
@@ -126,8 +138,10 @@ soft_segs_provide(struct soft_vcpu *v, struct nvmm_x64_state *st)
 void
 soft_gprs_commit(struct soft_vcpu *v, const struct nvmm_x64_state *st)
 {
-	memcpy(v->cpu.gpr, st->gprs, sizeof(v->cpu.gpr));
-	v->cpu.rip = st->gprs[NVMM_X64_GPR_RIP];
+	memcpy(v->cpu.gpr, st->gprs, sizeof(v->cpu.gpr) -
+	    (SOFT_FAULT(v->model, SOFT_F_GPR_R15) ? 8 : 0));
+	if (!SOFT_FAULT(v->model, SOFT_F_GPR_RIP))
+		v->cpu.rip = st->gprs[NVMM_X64_GPR_RIP];
 	v->cpu.rflags = st->gprs[NVMM_X64_GPR_RFLAGS];
 }
 
@@ -143,14 +157,20 @@ void
 soft_crs_commit(struct soft_vcpu *v, const struct nvmm_x64_state *st)
 {
 	v->cpu.cr0 = st->crs[NVMM_X64_CR_CR0];
-	v->cpu.cr2 = st->crs[NVMM_X64_CR_CR2];
+	if (!SOFT_FAULT(v->model, SOFT_F_CR2))
+		v->cpu.cr2 = st->crs[NVMM_X64_CR_CR2];
 	v->cpu.cr3 = st->crs[NVMM_X64_CR_CR3];
-	v->cpu.cr4 = st->crs[NVMM_X64_CR_CR4] & v->model->profile->cr4_mask;
+	v->cpu.cr4 = st->crs[NVMM_X64_CR_CR4];
+	if (!SOFT_FAULT(v->model, SOFT_F_CR4_MASK))
+		v->cpu.cr4 &= v->model->profile->cr4_mask;
 	/* SVM: bit 8 is V_IRQ, a virtual interrupt by another name.  Its
 	 * priority is 0, so it is never delivered, but it stays: an interrupt
 	 * window that is disarmed does not take it away (K-SET-13). */
-	v->cpu.cr8 = st->crs[NVMM_X64_CR_CR8] & 0xF;
+	v->cpu.cr8 = st->crs[NVMM_X64_CR_CR8] &
+	    (SOFT_FAULT(v->model, SOFT_F_CR8_BITS) ? 0xFF : 0xF);
 	v->cpu.xcr0 = (st->crs[NVMM_X64_CR_XCR0] & SOFT_XCR0_MASK) | 1;
+	if (SOFT_FAULT(v->model, SOFT_F_XCR0_MASK))
+		v->cpu.xcr0 = st->crs[NVMM_X64_CR_XCR0];
 }
 
 void
@@ -167,7 +187,8 @@ soft_crs_provide(struct soft_vcpu *v, struct nvmm_x64_state *st)
 void
 soft_drs_commit(struct soft_vcpu *v, const struct nvmm_x64_state *st)
 {
-	memcpy(v->cpu.dr, st->drs, sizeof(v->cpu.dr));
+	memcpy(v->cpu.dr, st->drs, sizeof(v->cpu.dr) -
+	    (SOFT_FAULT(v->model, SOFT_F_DR3) ? 8 : 0));
 	v->cpu.dr6 = st->drs[NVMM_X64_DR_DR6];
 	v->cpu.dr7 = st->drs[NVMM_X64_DR_DR7];
 }
@@ -193,7 +214,16 @@ soft_msrs_commit(struct soft_vcpu *v, const struct nvmm_x64_state *st)
 	v->cpu.sysenter_cs = st->msrs[NVMM_X64_MSR_SYSENTER_CS];
 	v->cpu.sysenter_esp = st->msrs[NVMM_X64_MSR_SYSENTER_ESP];
 	v->cpu.sysenter_eip = st->msrs[NVMM_X64_MSR_SYSENTER_EIP];
-	v->cpu.pat = st->msrs[NVMM_X64_MSR_PAT];
+	if (!SOFT_FAULT(v->model, SOFT_F_MSR_PAT))
+		v->cpu.pat = st->msrs[NVMM_X64_MSR_PAT];
+	if (SOFT_FAULT(v->model, SOFT_F_MSR_STAR))
+		v->cpu.star = (uint32_t)v->cpu.star;
+	if (SOFT_FAULT(v->model, SOFT_F_MSR_SYSENTER)) {
+		v->cpu.sysenter_esp = st->msrs[NVMM_X64_MSR_SYSENTER_EIP];
+		v->cpu.sysenter_eip = st->msrs[NVMM_X64_MSR_SYSENTER_ESP];
+	}
+	if (SOFT_FAULT(v->model, SOFT_F_TSC_COMMIT))
+		return;
 	if (!SOFT_QUIRK(v->model, SOFT_Q_TSC_OFFSET) ||
 	    (st->msrs[NVMM_X64_MSR_TSC] != 0 &&
 	    st->msrs[NVMM_X64_MSR_TSC] != v->tsc.given))
@@ -226,13 +256,16 @@ soft_intr_commit(struct soft_vcpu *v, const struct nvmm_x64_state *st)
 {
 	uint32_t nmi = v->model->profile->vendor->nmi_window(v->model);
 
-	v->cpu.int_shadow = st->intr.int_shadow;
+	v->cpu.int_shadow = st->intr.int_shadow &&
+	    !SOFT_FAULT(v->model, SOFT_F_WINDOW_SHADOW);
 	v->cpu.intercepts &= ~(CPU_INTERCEPT_INT_WINDOW | nmi);
 	if (st->intr.int_window_exiting)
 		v->cpu.intercepts |= CPU_INTERCEPT_INT_WINDOW;
 	if (st->intr.nmi_window_exiting)
 		v->cpu.intercepts |= nmi;
 	/* evt_pending is not the caller's to set: K-SET-19. */
+	if (SOFT_FAULT(v->model, SOFT_F_EVT_WRITABLE))
+		v->cpu.inject.type = CPU_EVENT_NONE;
 }
 
 void
@@ -256,6 +289,12 @@ soft_fpu_commit(struct soft_vcpu *v, const struct nvmm_x64_state *st)
 	fpu.fx_mxcsr_mask &= v->model->host->mxcsr_mask;
 	fpu.fx_mxcsr &= SOFT_QUIRK(v->model, SOFT_Q_MXCSR_BY_IMAGE) ?
 	    fpu.fx_mxcsr_mask : v->model->host->mxcsr_mask;	/* K-SET-14 */
+	if (SOFT_FAULT(v->model, SOFT_F_FPU_TAG))
+		fpu.fx_tw ^= 0xFF;
+	if (SOFT_FAULT(v->model, SOFT_F_FPU_XMM))
+		memset(&fpu.fx_xmm[3].xmm_bytes[8], 0, 8);
+	if (SOFT_FAULT(v->model, SOFT_F_FPU_MXCSR))
+		fpu.fx_mxcsr = 0;
 	memcpy(v->cpu.fxsave, &fpu, sizeof(v->cpu.fxsave));
 }
 

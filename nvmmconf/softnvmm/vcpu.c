@@ -27,7 +27,8 @@ vcpu_slot(struct soft_machine *m, uint32_t cpuid, bool create,
 	struct soft_vcpu *v;
 	int error = 0;
 
-	if (cpuid >= m->model.profile->max_vcpus)
+	if (cpuid >= m->model.profile->max_vcpus -
+	    SOFT_FAULT(&m->model, SOFT_F_VCPU_LAST))
 		return EINVAL;
 	pthread_mutex_lock(&m->vcpus_lock);
 	v = m->vcpus[cpuid];
@@ -64,7 +65,7 @@ soft_vcpu_get(uint32_t machid, uint32_t cpuid, struct soft_machine **mp,
 			return 0;
 		}
 		pthread_mutex_unlock(&v->lock);
-		error = ENOENT;
+		error = SOFT_FAULT(&m->model, SOFT_F_VCPU_ERRNO) ? EINVAL : ENOENT;
 	}
 	soft_machine_put(m);
 	return error;
@@ -94,7 +95,8 @@ vcpu_init(struct soft_machine *m, struct soft_vcpu *v, uint32_t cpuid)
 	v->page = page;
 	v->evt_pending = false;
 	v->map_generation = m->map_generation - 1;
-	memset(v->cpuids, 0, sizeof(v->cpuids));	/* K-VCPU-8 */
+	if (!SOFT_FAULT(v->model, SOFT_F_VCPU_KEEPS_CONF))
+		memset(v->cpuids, 0, sizeof(v->cpuids));	/* K-VCPU-8 */
 	memset(&v->tsc, 0, sizeof(v->tsc));
 	memset(&v->vmx, 0, sizeof(v->vmx));
 	v->interrupt = 0;
@@ -321,6 +323,8 @@ nvmm_vcpu_getstate(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu,
 		}
 		return soft_return(error);
 	}
+	if (SOFT_FAULT(soft_areas_model(mach), SOFT_F_STATE_REFETCH))
+		comm->state_cached = 0;
 	if ((flags & ~comm->state_cached) == 0)
 		return 0;		/* L-ST-2 */
 	comm->state_wanted = flags & ~comm->state_cached;

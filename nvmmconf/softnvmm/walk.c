@@ -55,7 +55,10 @@ level(struct walk *w, uint64_t table, unsigned high, unsigned low,
 static void
 restrict_rw(struct walk *w)
 {
-	if ((w->entry & PTE_U) == 0)
+	if (SOFT_FAULT(w->model, SOFT_F_WALK_LAST_PROT))
+		w->prot = NVMM_PROT_ALL;
+	if ((w->entry & PTE_U) == 0 &&
+	    !SOFT_FAULT(w->model, SOFT_F_WALK_USER))
 		w->prot &= ~(nvmm_prot_t)NVMM_PROT_USER;
 	if ((w->entry & PTE_W) == 0)
 		w->prot &= ~(nvmm_prot_t)NVMM_PROT_WRITE;
@@ -64,7 +67,7 @@ restrict_rw(struct walk *w)
 static void
 restrict_nx(struct walk *w)
 {
-	if (w->entry & PTE_NX)
+	if ((w->entry & PTE_NX) && !SOFT_FAULT(w->model, SOFT_F_WALK_NX))
 		w->prot &= ~(nvmm_prot_t)NVMM_PROT_EXEC;
 }
 
@@ -74,8 +77,9 @@ page(struct walk *w, unsigned shift, uint64_t frame)
 {
 	uint64_t offset = (UINT64_C(1) << shift) - 1;
 
-	w->gpa = (w->entry & frame & ~offset) |
-	    (w->gva & offset & ~SOFT_PAGE_MASK);
+	w->gpa = w->entry & frame & ~offset;
+	if (!SOFT_FAULT(w->model, SOFT_F_WALK_LARGE_OFFSET))
+		w->gpa |= w->gva & offset & ~SOFT_PAGE_MASK;
 	return 0;
 }
 
@@ -109,7 +113,10 @@ walk_2(struct walk *w)
 static int
 walk_pae(struct walk *w)
 {
-	if (level(w, w->cr3 & UINT64_C(0xFFFFFFE0), 31, 30, 8) != 0)
+	uint64_t base = SOFT_FAULT(w->model, SOFT_F_WALK_PAE_CR3) ?
+	    FRAME_32 : UINT64_C(0xFFFFFFE0);
+
+	if (level(w, w->cr3 & base, 31, 30, 8) != 0)
 		return EFAULT;
 	restrict_nx(w);
 	if (w->entry & PTE_PS)
@@ -138,13 +145,18 @@ walk_4(struct walk *w)
 	uint64_t table = w->cr3 & FRAME_64;
 	unsigned shift;
 
-	if (upper != 0 && upper != 0x1FFFF)
+	if (upper != 0 && upper != 0x1FFFF &&
+	    !SOFT_FAULT(w->model, SOFT_F_WALK_CANONICAL))
 		return EFAULT;			/* L-WALK-8 */
 	for (shift = 39; shift >= 12; shift -= 9) {
 		if (level(w, table, shift + 8, shift, 8) != 0)
 			return EFAULT;
 		restrict_rw(w);
 		restrict_nx(w);
+		if (shift > 12 && (w->entry & PTE_PS) &&
+		    (w->cr4 & SOFT_CR4_PSE) == 0 &&
+		    SOFT_FAULT(w->model, SOFT_F_WALK_NEEDS_PSE))
+			return EFAULT;
 		if (shift > 12 && (w->entry & PTE_PS))
 			return shift == 39 ? EFAULT : page(w, shift, large);
 		table = w->entry & FRAME_64;
@@ -164,6 +176,8 @@ soft_walk(struct nvmm_machine *mach, const struct nvmm_x64_state *st,
 		.gva = gva,
 		.prot = NVMM_PROT_ALL,
 	};
+	uint64_t lma = SOFT_FAULT(w.model, SOFT_F_WALK_LME) ?
+	    SOFT_EFER_LMA >> 2 : SOFT_EFER_LMA;
 	int error;
 
 	if ((st->crs[NVMM_X64_CR_CR0] & SOFT_CR0_PG) == 0) {	/* L-WALK-2 */
@@ -173,7 +187,7 @@ soft_walk(struct nvmm_machine *mach, const struct nvmm_x64_state *st,
 	}
 	/* L-WALK-5, L-WALK-15. */
 	w.gpa = *gpa;
-	if (st->msrs[NVMM_X64_MSR_EFER] & SOFT_EFER_LMA) {
+	if (st->msrs[NVMM_X64_MSR_EFER] & lma) {
 		if ((w.cr4 & SOFT_CR4_PAE) == 0) {
 			*gpa += gva & SOFT_PAGE_MASK;
 			return EFAULT;
@@ -184,6 +198,8 @@ soft_walk(struct nvmm_machine *mach, const struct nvmm_x64_state *st,
 	} else {
 		error = walk_2(&w);
 	}
+	if (error != 0 && SOFT_FAULT(w.model, SOFT_F_WALK_ERRNO))
+		error = ENOENT;
 	*gpa = w.gpa + (gva & SOFT_PAGE_MASK);	/* L-WALK-3: failing too */
 	*prot = w.prot;
 	return error;
@@ -214,6 +230,10 @@ within_limit(const struct soft_model *model,
 {
 	uint64_t limit = seg->limit, top;
 
+	if (SOFT_FAULT(model, SOFT_F_LIMIT_WRAPS))
+		return offset + size <= (uint32_t)(seg->limit + 1);
+	if (SOFT_FAULT(model, SOFT_F_LIMIT_AFTER_BASE))
+		offset += seg->base;
 	if (SOFT_QUIRK(model, SOFT_Q_LIMIT_SCALED)) {
 		/* L-IO-10: the limit is in bytes already. */
 		limit = (limit + 1) << (seg->attrib.g ? 12 : 0);
@@ -241,7 +261,8 @@ soft_linear(const struct soft_model *model, const struct nvmm_x64_state *st,
 		flat = (st->msrs[NVMM_X64_MSR_EFER] & SOFT_EFER_LMA) != 0;
 	if (flat) {
 		*gva = offset;
-		if (segment == NVMM_X64_SEG_FS || segment == NVMM_X64_SEG_GS)
+		if ((segment == NVMM_X64_SEG_FS || segment == NVMM_X64_SEG_GS) &&
+		    !SOFT_FAULT(model, SOFT_F_LONG_NO_BASE))
 			*gva += seg->base;
 		return 0;
 	}
@@ -258,28 +279,35 @@ guest_access(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, gvaddr_t gva,
     uint8_t *data, size_t size, bool write)
 {
 	nvmm_prot_t want = write ? NVMM_PROT_WRITE : NVMM_PROT_READ, prot;
+	const struct soft_model *model = soft_areas_model(mach);
 	bool cut = !is_64bit(vcpu->state) &&
-	    !SOFT_QUIRK(soft_areas_model(mach), SOFT_Q_GM_LINEAR_64);
+	    !SOFT_QUIRK(model, SOFT_Q_GM_LINEAR_64);
 	struct nvmm_mem mem;
 	gpaddr_t gpa = 0;
 	uintptr_t hva;
-	size_t piece;
+	bool skew = SOFT_FAULT(model, SOFT_F_PAGE_EDGE);
+	size_t piece = 0;
 	int error;
 
 	for (; size > 0; size -= piece, data += piece, gva += piece) {
+		if (skew && piece != 0)
+			gva++;
 		if (cut)
 			gva = (uint32_t)gva;
 		piece = SOFT_PAGE_SIZE - (gva & SOFT_PAGE_MASK);
 		if (piece > size)
 			piece = size;
+		else if (write && SOFT_FAULT(model, SOFT_F_SECOND_PAGE))
+			size = piece;
 		error = soft_walk(mach, vcpu->state, gva, &gpa, &prot);
 		if (error != 0)
 			return error;
 		if ((prot & want) == 0)
 			return EFAULT;
 		if (nvmm_gpa_to_hva(mach, gpa, &hva, &prot) == 0) {
-			if ((prot & want) == 0)
-				return EFAULT;		/* L-GM-3 */
+			if ((prot & want) == 0 &&	/* L-GM-3 */
+			    !SOFT_FAULT(model, SOFT_F_AREA_PROT))
+				return EFAULT;
 			if (write)
 				memcpy((void *)hva, data, piece);
 			else
