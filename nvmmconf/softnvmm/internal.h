@@ -176,6 +176,8 @@ struct soft_profile {
 struct soft_model {
 	const struct soft_profile *profile;
 	struct soft_set quirks, faults;
+	bool chaos;			/* chaos.c */
+	uint64_t chaos_seed;
 	const struct soft_host *host;
 };
 
@@ -228,6 +230,17 @@ int soft_host_read(const struct soft_host **);
 void soft_host_cpuid(const struct soft_host *, uint32_t leaf, uint32_t subleaf,
     uint32_t out[4]);
 void soft_problem(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* ---- chaos.c: what varies from run to run, by NVMM_SOFT_CHAOS ---------------- */
+
+int soft_chaos_read(struct soft_model *);
+void soft_chaos_begin(struct soft_vcpu *);
+/* Instructions until the next return check, `most` without chaos. */
+uint32_t soft_chaos_slice(struct soft_vcpu *, uint32_t most);
+/* Will this entry see the stop word only when it ends? */
+bool soft_chaos_hides_stop(struct soft_vcpu *);
+/* Does the return check end the run with NONE?  `done`: with `reason` made. */
+bool soft_chaos_returns(struct soft_vcpu *, bool done, uint64_t reason);
 
 /* ---- the kernel's objects ----------------------------------------------- */
 
@@ -306,6 +319,7 @@ struct soft_vcpu {
 	struct cpu cpu;
 	bool evt_pending;
 	unsigned map_generation;
+	uint64_t chaos;			/* chaos.c: state of the sequence */
 	uint64_t entry_error;		/* hwcode of an entry that failed */
 	uint64_t committed;		/* groups, since the last entry */
 	unsigned interrupt;		/* nvmm_soft_interrupt(): checks to go */

@@ -169,6 +169,8 @@ soft_model_read(struct soft_model *model)
 	    (error = read_names("NVMM_SOFT_FAULT", soft_faults, SOFT_NFAULTS,
 	    &model->faults)) != 0)
 		return error;
+	if ((error = soft_chaos_read(model)) != 0)
+		return error;
 	return soft_host_read(&model->host);
 }
 

@@ -127,9 +127,11 @@ stop_wanted(struct soft_vcpu *v)
 /* L-STOP-3.  True: run ends, with *reason unless something better is known. */
 static bool
 return_check(struct soft_vcpu *v, struct soft_run *r, bool done,
-    uint64_t *reason)
+    uint64_t made, uint64_t *reason)
 {
 	*reason = NVMM_VCPU_EXIT_NONE;
+	if (soft_chaos_returns(v, done, made))
+		return true;
 	if (v->interrupt != 0 && --v->interrupt == 0) {
 		if (v->interrupt_stops)
 			*reason = NVMM_VCPU_EXIT_STOPPED;
@@ -159,6 +161,7 @@ enter(struct soft_vcpu *v, struct cpu_exit *ce)
 {
 	const struct soft_vendor *vendor = v->model->profile->vendor;
 	struct soft_machine *m = v->machine;
+	const volatile int *kick;
 
 	tsc_enter(v);
 	if (SOFT_FAULT(v->model, SOFT_F_NMI_BLOCKED))
@@ -174,7 +177,11 @@ enter(struct soft_vcpu *v, struct cpu_exit *ce)
 		v->map_generation = m->map_generation;
 		cpu_memory_changed(&v->cpu);
 	}
-	cpu_run(&v->cpu, SLICE, ce);
+	kick = v->cpu.kick;
+	if (soft_chaos_hides_stop(v))
+		v->cpu.kick = NULL;
+	cpu_run(&v->cpu, soft_chaos_slice(v, SLICE), ce);
+	v->cpu.kick = kick;
 	pthread_rwlock_unlock(&m->map_lock);
 
 	/* L-RUN-4: an event cut short by this exit is delivered again. */
@@ -249,7 +256,7 @@ backend(struct soft_vcpu *v, struct soft_run *r, struct nvmm_vcpu_exit *e)
 		if (vendor->intel && ce.reason == CPU_EXIT_BAD_STATE &&
 		    v->entry_error == UINT64_MAX)
 			break;
-		if (return_check(v, r, done, &reason)) {
+		if (return_check(v, r, done, e->reason, &reason)) {
 			if (!done || SOFT_QUIRK(v->model,
 			    SOFT_Q_RETURN_OVERWRITES))
 				e->reason = reason;
@@ -267,7 +274,7 @@ loop(struct soft_vcpu *v, struct soft_run *r, struct nvmm_vcpu_exit *e)
 
 	do {
 		/* L-ST-6a; what is pending stays so (K-RUN-6, K-RUN-7). */
-		if (return_check(v, r, false, &e->reason)) {
+		if (return_check(v, r, false, e->reason, &e->reason)) {
 			if (SOFT_FAULT(v->model, SOFT_F_STOP_COMMITS)) {
 				soft_state_commit(v, v->page->comm.state_commit);
 				v->page->comm.state_commit = 0;

@@ -105,6 +105,7 @@ vcpu_init(struct soft_machine *m, struct soft_vcpu *v, uint32_t cpuid)
 	v->cpu.bus_arg = v;
 	v->cpu.kick = page->has_stop ? &page->comm.stop : NULL;
 	cpu_reset(&v->cpu);
+	soft_chaos_begin(v);
 	v->cpu.intercepts = m->model.profile->vendor->intercepts(&m->model);
 
 	/* K-COMM-1: everything is cached, nothing waits. */
