@@ -10,7 +10,7 @@
 #include "internal.h"
 
 #define DR6_BT		0x8000u
-#define DR7_LOCAL	0x0155u		/* L0 to L3, LE */
+#define DR7_LOCAL	0x0055u		/* L0 to L3 */
 
 /* A task-state segment: SDM 3A figures 8-2 and 8-10. */
 struct tss {
