@@ -127,7 +127,9 @@ write_index(struct io *io, unsigned gpr, uint64_t value)
 {
 	uint64_t *reg = &io->st->gprs[gpr];
 
-	if (io->exit->address_size == 2)
+	/* Bits 63:32 are of 64-bit mode only. */
+	if (io->exit->address_size == 2 ||
+	    !io->st->segs[NVMM_X64_SEG_CS].attrib.l)
 		*reg = (*reg & ~io->mask) | (value & io->mask);
 	else
 		*reg = value & io->mask;

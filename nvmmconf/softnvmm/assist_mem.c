@@ -26,6 +26,7 @@ struct mem {
 	const struct nvmm_x64_state *st;
 	struct soft_insn insn;
 	bool is_64bit;			/* CS.L: L-DAT-1 */
+	bool failed;			/* an operand across two pages */
 	uint64_t gprs[NVMM_X64_NGPR];
 };
 
@@ -152,9 +153,23 @@ compute(struct mem *m, enum soft_op op, uint64_t a, uint64_t b, unsigned size)
 
 /* ---- one memory operand, at the exit's gpa (L-MEM-6, L-MEM-9) --------------------- */
 
+/* Does the operand go on in the next page?  Then each part has its own place,
+ * and one of them may be RAM. */
+static bool
+crosses(const struct mem *m, gvaddr_t *gva)
+{
+	size_t size = m->insn.memory_size;
+
+	return !SOFT_QUIRK(m->model, SOFT_Q_MEM_ONE_CALLBACK) &&
+	    m->insn.has_address && soft_linear(m->model, m->st,
+	    m->insn.address_seg, m->insn.address, size, gva) == 0 &&
+	    (*gva & SOFT_PAGE_MASK) + size > SOFT_PAGE_SIZE;
+}
+
 static uint64_t
 device(struct mem *m, bool write, uint64_t value)
 {
+	gvaddr_t gva;
 	struct nvmm_mem cb = {
 		.mach = m->mach,
 		.vcpu = m->vcpu,
@@ -170,7 +185,14 @@ device(struct mem *m, bool write, uint64_t value)
 		cb.gpa &= ~SOFT_PAGE_MASK;
 	if (SOFT_FAULT(m->model, SOFT_F_CB_WRITE))
 		cb.write = !cb.write;
-	(*m->vcpu->cbs.mem)(&cb);
+	if (!crosses(m, &gva))
+		(*m->vcpu->cbs.mem)(&cb);
+	else if (write)
+		m->failed |= soft_guest_write(m->mach, m->vcpu, gva, &value,
+		    cb.size) != 0;
+	else
+		m->failed |= soft_guest_read(m->mach, m->vcpu, gva, &value,
+		    cb.size) != 0;
 	return value & soft_size_mask(m->insn.memory_size);
 }
 
@@ -234,7 +256,7 @@ write_limited(struct mem *m, unsigned gpr, uint64_t value, bool keep_upper)
 {
 	uint64_t mask = soft_size_mask(m->insn.address_size);
 
-	if (keep_upper || m->insn.address_size == 2)
+	if (keep_upper || m->insn.address_size == 2 || !m->is_64bit)
 		m->gprs[gpr] = (m->gprs[gpr] & ~mask) | (value & mask);
 	else
 		m->gprs[gpr] = value & mask;
@@ -365,7 +387,7 @@ assist(struct mem *m)
 
 	if (!rep || count != 0 ||		/* L-REP-2 */
 	    SOFT_FAULT(m->model, SOFT_F_MEM_REP_ZERO)) {
-		if (execute(m) != 0)		/* L-MEM-4 */
+		if (execute(m) != 0 || m->failed)	/* L-MEM-4 */
 			return SOFT_FAULT(m->model, SOFT_F_MEM_ERRNO) ?
 			    EFAULT : ENODEV;
 		if (rep && !count_down(m, count))
@@ -381,15 +403,19 @@ fetch(struct mem *m)
 {
 	struct nvmm_x86_exit_memory *mem = &m->vcpu->exit->u.mem;
 	bool all = SOFT_QUIRK(m->model, SOFT_Q_MEM_FETCH_15);
-	size_t want = sizeof(mem->inst_bytes), step = all ? want : 1, n;
+	size_t want = sizeof(mem->inst_bytes), step = want, n = 0;
 	uint64_t rip = m->gprs[NVMM_X64_GPR_RIP];
 	gvaddr_t gva;
 
-	for (n = 0; n < want; n += step) {
+	while (n < want) {
 		if (soft_linear(m->model, m->st, NVMM_X64_SEG_CS, rip + n,
-		    step, &gva) != 0 || soft_guest_read(m->mach, m->vcpu, gva,
-		    &mem->inst_bytes[n], step) != 0)
+		    step, &gva) == 0 && soft_guest_read(m->mach, m->vcpu, gva,
+		    &mem->inst_bytes[n], step) == 0)
+			n += step;
+		else if (step == 1 || all)
 			break;
+		else
+			step = 1;	/* what there is of it */
 	}
 	if (n == 0)
 		return EFAULT;

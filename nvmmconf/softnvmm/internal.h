@@ -392,6 +392,8 @@ void soft_state_reset(const struct soft_model *, struct nvmm_x64_state *);
 void soft_state_commit(struct soft_vcpu *, uint64_t flags);
 void soft_state_provide(struct soft_vcpu *, uint64_t flags);
 extern const struct soft_group soft_common_groups[SOFT_NGROUPS];
+/* CR8 as the caller sees it. */
+uint64_t soft_cr8(const struct soft_vcpu *);
 /* Those of SVM, which copies nearly everything; VMX's begin with them. */
 void soft_crs_commit(struct soft_vcpu *, const struct nvmm_x64_state *);
 void soft_crs_provide(struct soft_vcpu *, struct nvmm_x64_state *);
@@ -487,6 +489,10 @@ struct soft_insn {
 	unsigned seg;			/* of RSI */
 	unsigned reg;
 	uint64_t imm;
+	/* Where the one memory operand is: for SOFT_Q_MEM_ONE_CALLBACK. */
+	bool has_address;
+	unsigned address_seg;
+	uint64_t address;		/* in the segment */
 };
 
 /* 0, or ENODEV (L-MEM-3). */

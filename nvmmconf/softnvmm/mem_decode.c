@@ -98,13 +98,17 @@ struct decoder {
 	bool short_of_bytes;		/* L-DEC-12 */
 	unsigned mode;			/* 16, 32, 64 */
 	bool operand_prefix, address_prefix;
+	bool seg_prefix;
+	bool rip_relative;
 	uint8_t rex;
+	const uint64_t *gprs;
 	const struct soft_model *model;
 	struct soft_insn *insn;
 };
 
 #define REX_W	0x8u
 #define REX_R	0x4u
+#define REX_X	0x2u
 #define REX_B	0x1u
 
 static uint8_t
@@ -127,6 +131,13 @@ next_value(struct decoder *d, unsigned bytes)
 	return value;
 }
 
+static void
+override(struct decoder *d, unsigned seg)
+{
+	d->insn->seg = seg;
+	d->seg_prefix = true;
+}
+
 /* L-DEC-2: any number in any order, then at most one REX. */
 static void
 prefixes(struct decoder *d)
@@ -138,12 +149,12 @@ prefixes(struct decoder *d)
 		case 0xF0: continue;
 		case 0xF2: d->insn->repne = true; continue;
 		case 0xF3: d->insn->repe = true; continue;
-		case 0x26: d->insn->seg = NVMM_X64_SEG_ES; continue;
-		case 0x2E: d->insn->seg = NVMM_X64_SEG_CS; continue;
-		case 0x36: d->insn->seg = NVMM_X64_SEG_SS; continue;
-		case 0x3E: d->insn->seg = NVMM_X64_SEG_DS; continue;
-		case 0x64: d->insn->seg = NVMM_X64_SEG_FS; continue;
-		case 0x65: d->insn->seg = NVMM_X64_SEG_GS; continue;
+		case 0x26: override(d, NVMM_X64_SEG_ES); continue;
+		case 0x2E: override(d, NVMM_X64_SEG_CS); continue;
+		case 0x36: override(d, NVMM_X64_SEG_SS); continue;
+		case 0x3E: override(d, NVMM_X64_SEG_DS); continue;
+		case 0x64: override(d, NVMM_X64_SEG_FS); continue;
+		case 0x65: override(d, NVMM_X64_SEG_GS); continue;
 		}
 		break;
 	}
@@ -176,24 +187,83 @@ sizes(struct decoder *d, const struct form *form)
 		insn->memory_size = form->byte ? 1 : 2;
 }
 
-/* L-DEC-6: how much follows the ModRM byte. */
+/* An operand's place.  Based on the stack's registers it is on the stack. */
 static void
-skip_address(struct decoder *d, uint8_t modrm)
+place(struct decoder *d, uint64_t address, bool stack)
 {
-	unsigned mod = modrm >> 6, rm = modrm & 7;
-	unsigned displacement = mod == 1 ? 1 : 0;
+	struct soft_insn *insn = d->insn;
 
-	if (d->insn->address_size == 2 &&
-	    !SOFT_FAULT(d->model, SOFT_F_MEM_MODRM_16)) {
-		if (mod == 2 || (mod == 0 && rm == 6))
-			displacement = 2;
-	} else {
-		if (rm == 4)
-			rm = next(d) & 7;	/* SIB: its base */
-		if (mod == 2 || (mod == 0 && rm == 5))
-			displacement = 4;
+	insn->has_address = true;
+	insn->address = address & soft_size_mask(insn->address_size);
+	insn->address_seg = stack && !d->seg_prefix ? NVMM_X64_SEG_SS :
+	    insn->seg;
+}
+
+static uint64_t
+displacement(struct decoder *d, unsigned bytes)
+{
+	uint64_t value, sign;
+
+	if (bytes == 0)
+		return 0;
+	value = next_value(d, bytes);
+	sign = UINT64_C(1) << (8 * bytes - 1);
+	return (value ^ sign) - sign;
+}
+
+/* SDM 2A table 2-1. */
+static void
+address_16(struct decoder *d, unsigned mod, unsigned rm)
+{
+	static const int8_t base[8] = {
+		NVMM_X64_GPR_RBX, NVMM_X64_GPR_RBX, NVMM_X64_GPR_RBP,
+		NVMM_X64_GPR_RBP, NVMM_X64_GPR_RSI, NVMM_X64_GPR_RDI,
+		NVMM_X64_GPR_RBP, NVMM_X64_GPR_RBX
+	};
+	bool bare = mod == 0 && rm == 6;
+	uint64_t at = bare ? 0 : d->gprs[base[rm]];
+
+	if (rm < 4)
+		at += d->gprs[rm & 1 ? NVMM_X64_GPR_RDI : NVMM_X64_GPR_RSI];
+	at += displacement(d, bare ? 2 : mod);
+	place(d, at, !bare && base[rm] == NVMM_X64_GPR_RBP);
+}
+
+/* SDM 2A tables 2-2 and 2-3. */
+static void
+address_32(struct decoder *d, unsigned mod, unsigned rm)
+{
+	unsigned base = rm, index = 4;
+	uint64_t at = 0;
+	uint8_t sib = 0;
+	bool bare;
+
+	if (rm == 4) {
+		sib = next(d);
+		base = sib & 7;
+		index = ((sib >> 3) & 7) | ((d->rex & REX_X) ? 8 : 0);
 	}
-	next_value(d, displacement);
+	bare = mod == 0 && base == 5;
+	base |= (d->rex & REX_B) ? 8 : 0;
+	if (!bare)
+		at += d->gprs[base];
+	if (index != 4)
+		at += d->gprs[index] << (sib >> 6);
+	at += displacement(d, mod == 1 ? 1 : mod == 2 || bare ? 4 : 0);
+	d->rip_relative = bare && rm == 5 && d->mode == 64;
+	place(d, at, !bare && (base == NVMM_X64_GPR_RSP ||
+	    base == NVMM_X64_GPR_RBP));
+}
+
+/* L-DEC-6. */
+static void
+address(struct decoder *d, uint8_t modrm)
+{
+	if (d->insn->address_size == 2 &&
+	    !SOFT_FAULT(d->model, SOFT_F_MEM_MODRM_16))
+		address_16(d, modrm >> 6, modrm & 7);
+	else
+		address_32(d, modrm >> 6, modrm & 7);
 }
 
 static void
@@ -251,9 +321,15 @@ operands(struct decoder *d, const struct soft_model *model,
 	case OFFSET_STORE:			/* L-DEC-14: rAX whatever REX says */
 		insn->source = form->shape == OFFSET_LOAD ? SOFT_FROM_MEM :
 		    SOFT_FROM_REG;
-		next_value(d, insn->address_size);
+		place(d, next_value(d, insn->address_size), false);
 		return;
 	case STRING:
+		if (form->op == SOFT_OP_LODS)
+			place(d, d->gprs[NVMM_X64_GPR_RSI], false);
+		if (form->op == SOFT_OP_STOS) {
+			place(d, d->gprs[NVMM_X64_GPR_RDI], false);
+			insn->address_seg = NVMM_X64_SEG_ES;
+		}
 		insn->source = form->op == SOFT_OP_STOS ? SOFT_FROM_REG :
 		    SOFT_FROM_MEM;
 		return;
@@ -263,7 +339,7 @@ operands(struct decoder *d, const struct soft_model *model,
 	modrm = next(d);
 	insn->reg = ((modrm >> 3) & 7) | ((d->rex & REX_R) ? 8 : 0);
 	if ((modrm >> 6) != 3)
-		skip_address(d, modrm);
+		address(d, modrm);
 	switch (form->shape) {
 	case LOAD:
 		insn->source = SOFT_FROM_MEM;
@@ -294,6 +370,7 @@ soft_decode(const struct soft_model *model, const struct nvmm_x64_state *st,
 	struct decoder d = {
 		.bytes = bytes, .size = size, .insn = insn, .model = model,
 		.mode = cs->attrib.l ? 64 : cs->attrib.def ? 32 : 16,
+		.gprs = st->gprs,
 	};
 	const struct form *form;
 
@@ -312,5 +389,9 @@ soft_decode(const struct soft_model *model, const struct nvmm_x64_state *st,
 	if (d.short_of_bytes)
 		return ENODEV;
 	insn->length = (uint8_t)d.at;
+	if (d.rip_relative)
+		insn->address = (insn->address + insn->length +
+		    st->gprs[NVMM_X64_GPR_RIP]) &
+		    soft_size_mask(insn->address_size);
 	return 0;
 }

@@ -209,7 +209,7 @@ leave(struct soft_vcpu *v, struct nvmm_vcpu_exit *e)
 	fpu->fx_zero = 0;
 
 	e->exitstate.rflags = v->cpu.rflags;
-	e->exitstate.cr8 = v->cpu.cr8;
+	e->exitstate.cr8 = soft_cr8(v);
 	e->exitstate.int_shadow = v->cpu.int_shadow;
 	e->exitstate.int_window_exiting =
 	    (v->cpu.intercepts & CPU_INTERCEPT_INT_WINDOW) != 0;

@@ -163,14 +163,27 @@ soft_crs_commit(struct soft_vcpu *v, const struct nvmm_x64_state *st)
 	v->cpu.cr4 = st->crs[NVMM_X64_CR_CR4];
 	if (!SOFT_FAULT(v->model, SOFT_F_CR4_MASK))
 		v->cpu.cr4 &= v->model->profile->cr4_mask;
-	/* SVM: bit 8 is V_IRQ, a virtual interrupt by another name.  Its
-	 * priority is 0, so it is never delivered, but it stays: an interrupt
-	 * window that is disarmed does not take it away (K-SET-13). */
-	v->cpu.cr8 = st->crs[NVMM_X64_CR_CR8] &
-	    (SOFT_FAULT(v->model, SOFT_F_CR8_BITS) ? 0xFF : 0xF);
+	/* The driver clears four bits of the virtual TPR's field and ORs the
+	 * value over them.  Those above stay there; the guest may see them,
+	 * the caller does not.  What they do beyond the field is nothing that
+	 * anybody sees. */
+	if (SOFT_QUIRK(v->model, SOFT_Q_CR8_SPILL))
+		v->cpu.cr8 = ((v->cpu.cr8 & 0xF0) | st->crs[NVMM_X64_CR_CR8]) &
+		    0xFF;
+	else
+		v->cpu.cr8 = st->crs[NVMM_X64_CR_CR8] &
+		    (SOFT_FAULT(v->model, SOFT_F_CR8_BITS) ? 0xFF : 0xF);
 	v->cpu.xcr0 = (st->crs[NVMM_X64_CR_XCR0] & SOFT_XCR0_MASK) | 1;
 	if (SOFT_FAULT(v->model, SOFT_F_XCR0_MASK))
 		v->cpu.xcr0 = st->crs[NVMM_X64_CR_XCR0];
+}
+
+uint64_t
+soft_cr8(const struct soft_vcpu *v)
+{
+	return SOFT_QUIRK(v->model, SOFT_Q_CR8_WIDE) ||
+	    SOFT_FAULT(v->model, SOFT_F_CR8_BITS) ? v->cpu.cr8 :
+	    v->cpu.cr8 & 0xF;
 }
 
 void
@@ -180,7 +193,7 @@ soft_crs_provide(struct soft_vcpu *v, struct nvmm_x64_state *st)
 	st->crs[NVMM_X64_CR_CR2] = v->cpu.cr2;
 	st->crs[NVMM_X64_CR_CR3] = v->cpu.cr3;
 	st->crs[NVMM_X64_CR_CR4] = v->cpu.cr4;
-	st->crs[NVMM_X64_CR_CR8] = v->cpu.cr8;
+	st->crs[NVMM_X64_CR_CR8] = soft_cr8(v);
 	st->crs[NVMM_X64_CR_XCR0] = v->cpu.xcr0;
 }
 
