@@ -18,6 +18,8 @@ help:
 	@echo 'make test    run the tests of nvmmconf itself'
 	@echo 'make lint    ruff and mypy'
 	@echo 'make requirements   every requirement and where it is checked'
+	@echo 'make chaos   the cases under twenty seeds of NVMM_SOFT_CHAOS'
+	@echo 'make fuzz-api   ten minutes of random calls to the bundled libnvmm'
 	@echo 'make bench   time it: ratios, measured side by side'
 	@echo 'make clean   remove what was built (results in reports/ stay)'
 	@echo 'PYTHON=...   which Python makes the environment in .venv (3.11 or newer)'
@@ -36,6 +38,15 @@ lint: $(VENV)/.lint
 
 requirements: $(VENV)/.installed
 	$(PY) -m nvmmconf.cli requirements
+
+# The whole suite under twenty seeds of NVMM_SOFT_CHAOS: no verdict changes.
+chaos: $(VENV)/.test
+	NVMMCONF_CHAOS_SEEDS="1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20" \
+	    $(PYTEST) -n auto tests/softnvmm_api/test_chaos.py
+
+# Ten minutes of random calls, sanitizers on.
+fuzz-api: $(VENV)/.test
+	NVMMCONF_FUZZ_SECONDS=600 $(PYTEST) -n 0 -s tests/softnvmm_api/test_fuzz_api.py
 
 bench: $(VENV)/.installed
 	$(PY) tests/bench/bench.py
@@ -72,4 +83,4 @@ $(VENV)/.lint: $(VENV)/.installed
 	$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[test,lint]'
 	@touch $(VENV)/.lint
 
-.PHONY: all help run test lint requirements bench clean tools
+.PHONY: all help run test lint requirements chaos fuzz-api bench clean tools

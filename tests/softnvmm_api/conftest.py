@@ -36,20 +36,20 @@ def run_cc(*args: str | Path) -> None:
         raise RuntimeError(f"{cc} failed:\n{done.stderr}")
 
 
-def can_sanitize(where: Path) -> bool:
+def can_sanitize(where: Path, flags: tuple[str, ...] = SANITIZE) -> bool:
     """Whether programs built with the sanitizers run here."""
     source, program = where / "probe.c", where / "probe"
     source.write_text("int main(void) { return 0; }\n")
     try:
-        run_cc(*SANITIZE, source, "-o", program)
+        run_cc(*flags, source, "-o", program)
     except RuntimeError:
         return False
     return subprocess.run([program], capture_output=True, check=False).returncode == 0
 
 
-def library(where: Path, sanitize: bool) -> Path:
-    """Build libnvmm.so in a folder."""
-    flags = [*CFLAGS, "-fPIC", "-fvisibility=hidden", *(SANITIZE if sanitize else ())]
+def library(where: Path, extra: tuple[str, ...]) -> Path:
+    """Build libnvmm.so in a folder, with more flags for compiler and linker."""
+    flags = [*CFLAGS, "-fPIC", "-fvisibility=hidden", *extra]
     sources = [*sorted(SOFT.glob("*.c")), *sorted((SOFT / "cpu").glob("*.c"))]
     objects = [where / f"{source.parent.name}-{source.stem}.o" for source in sources]
 
@@ -59,8 +59,7 @@ def library(where: Path, sanitize: bool) -> Path:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(compile_one, sources, objects))
     out = where / "libnvmm.so"
-    link = SANITIZE if sanitize else ()
-    run_cc(*link, "-shared", "-o", out, *objects, "-pthread", "-lm")
+    run_cc(*extra, "-shared", "-o", out, *objects, "-pthread", "-lm")
     return out
 
 
@@ -91,7 +90,7 @@ def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         if missing and sanitize and not can_sanitize(where):
             pytest.skip("no sanitizer runtime")
         if missing:
-            library(where, sanitize)
+            library(where, SANITIZE if sanitize else ())
 
     @functools.cache
     def build(name: str, *defines: str) -> Path:

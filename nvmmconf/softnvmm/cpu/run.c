@@ -80,11 +80,19 @@ retry(struct exec *x)
 	longjmp(x->unwind, UNWIND_RETRY);
 }
 
+/* Another thread sets it. */
+static bool
+kicked(const struct cpu *cpu)
+{
+	return cpu->kick != NULL &&
+	    __atomic_load_n(cpu->kick, __ATOMIC_RELAXED) != 0;
+}
+
 /* Asked between two iterations of a string instruction. */
 bool
 should_stop(struct exec *x)
 {
-	if (x->budget == 0 || (x->cpu->kick != NULL && *x->cpu->kick != 0))
+	if (x->budget == 0 || kicked(x->cpu))
 		return true;
 	x->budget--;
 	return false;
@@ -151,7 +159,7 @@ boundary(struct exec *x)
 	else if ((cpu->intercepts & CPU_INTERCEPT_INT_WINDOW) &&
 	    (cpu->rflags & FLAG_IF) && !cpu->int_shadow)
 		exit->reason = CPU_EXIT_INT_WINDOW;
-	else if (cpu->kick != NULL && *cpu->kick != 0)
+	else if (kicked(cpu))
 		exit->reason = CPU_EXIT_KICKED;
 	else if (x->budget == 0)
 		exit->reason = CPU_EXIT_BUDGET;
