@@ -6,6 +6,10 @@ PYTHON?=	python3
 VENV=		.venv
 PY=		$(VENV)/bin/python
 PYTEST=		$(PY) -m pytest
+# fuzz: instances, and a seed (empty: any).  fuzz-crash: seconds.
+FUZZ_COUNT?=	1000000
+FUZZ_SEED?=
+FUZZ_SECONDS?=	600
 BUILD_TOOLS=	'scikit-build-core>=0.10' 'cffi>=1.16'
 
 # What the compiled parts are made of; a change builds them again.
@@ -17,6 +21,9 @@ help:
 	@echo 'make         run the cases on every target, write reports/html/index.html'
 	@echo 'make test    run the tests of nvmmconf itself'
 	@echo 'make lint    ruff and mypy'
+	@echo 'make fuzz    softnvmm beside this processor: FUZZ_COUNT instructions, FUZZ_SEED'
+	@echo 'make fuzz-crash   random code and state for FUZZ_SECONDS: nothing may crash'
+	@echo 'make sanitize     softnvmm and its tests with the sanitizers'
 	@echo 'make requirements   every requirement and where it is checked'
 	@echo 'make chaos   the cases under twenty seeds of NVMM_SOFT_CHAOS'
 	@echo 'make fuzz-api   ten minutes of random calls to the bundled libnvmm'
@@ -38,6 +45,21 @@ lint: $(VENV)/.lint
 
 requirements: $(VENV)/.installed
 	$(PY) -m nvmmconf.cli requirements
+
+fuzz: $(VENV)/.test
+	$(PY) tests/softnvmm/test_cpu_native.py $(FUZZ_COUNT) $(FUZZ_SEED)
+
+fuzz-crash: $(VENV)/.test
+	$(PY) tests/softnvmm/test_cpu_fuzz.py $(FUZZ_SECONDS) $(FUZZ_SEED)
+
+# Python loads what is tested, so the sanitizer has to be there before Python;
+# and without our plugin, whose disassembler does not go with it.
+sanitize: $(VENV)/.test
+	NVMMCONF_SANITIZE=1 ASAN_OPTIONS=detect_leaks=0 \
+	    LD_PRELOAD=`$(CC) -print-file-name=libasan.so` \
+	    $(PYTEST) -n 2 -p no:nvmmconf --noconftest tests/softnvmm \
+	    --ignore=tests/softnvmm/test_cpu_qemu.py
+	$(PYTEST) -n 2 --nvmm-reports=build/reports -k sanitized tests/softnvmm_api
 
 # The whole suite under twenty seeds of NVMM_SOFT_CHAOS: no verdict changes.
 chaos: $(VENV)/.test
@@ -83,4 +105,4 @@ $(VENV)/.lint: $(VENV)/.installed
 	$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[test,lint]'
 	@touch $(VENV)/.lint
 
-.PHONY: all help run test lint requirements chaos fuzz-api bench clean tools
+.PHONY: all help run test lint requirements bench fuzz fuzz-crash sanitize chaos fuzz-api clean tools

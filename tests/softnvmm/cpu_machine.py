@@ -4,15 +4,22 @@
 import ctypes
 import functools
 import hashlib
+import os
 import shutil
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from enum import IntEnum
 from pathlib import Path
 
 HERE = Path(__file__).parent
 CPU = HERE.parent.parent / "nvmmconf" / "softnvmm" / "cpu"
+LIBRARY = CPU.parent
 CFLAGS = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-O2"]
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"]
+# `make sanitize`: all that is built here; libasan is preloaded for what Python loads.
+if os.environ.get("NVMMCONF_SANITIZE"):
+    CFLAGS += SANITIZE
 
 READ, WRITE, EXEC = 1, 2, 4
 INT_WINDOW, IRET, NMI_WINDOW, CR8_WRITE = 1, 2, 4, 8
@@ -47,21 +54,63 @@ def build(*sources: str, flags: tuple[str, ...] = ("-shared", "-fPIC")) -> Path:
     """Compile cpu/*.c with files of this folder; kept as long as nothing changes."""
     files = [*sorted(CPU.glob("*.c")), *(HERE / name for name in sources)]
     digest = hashlib.sha256(repr((CFLAGS, flags)).encode())
-    for file in [*files, *sorted(CPU.glob("*.h"))]:
+    for file in [*files, *sorted(CPU.glob("*.h")), *sorted(HERE.glob("*.h"))]:
         digest.update(file.name.encode() + file.read_bytes())
     out = Path(tempfile.gettempdir()) / f"softnvmm-cpu-test-{digest.hexdigest()[:16]}"
     if out.exists():
         return out
-    cc = shutil.which("cc") or shutil.which("gcc")
-    assert cc is not None, "a C compiler is needed"
     with tempfile.TemporaryDirectory() as tmp:
         made = Path(tmp) / "out"
-        subprocess.run(
-            [cc, *CFLAGS, *flags, "-I", str(CPU), "-o", str(made), *map(str, files)], check=True
-        )
-        partial = out.with_suffix(f".{Path(tmp).name}")
-        shutil.copy(made, partial)
-        partial.rename(out)
+        compile_c(*CFLAGS, *flags, "-I", CPU, "-o", made, *files)
+        keep(made, out)
+    return out
+
+
+def compile_c(*arguments: str | Path) -> None:
+    cc = shutil.which("cc") or shutil.which("gcc")
+    assert cc is not None, "a C compiler is needed"
+    subprocess.run([cc, *map(str, arguments)], check=True)
+
+
+def keep(made: Path, out: Path) -> None:
+    """Put a program where others find it, whole or not at all."""
+    partial = out.with_suffix(f".{made.parent.name}")
+    shutil.copy(made, partial)
+    partial.rename(out)
+
+
+@functools.cache
+def build_fuzzer() -> Path:
+    """The whole library with sanitizers and coverage, and fuzz_crash.c, which has neither map."""
+    sources = [*sorted(LIBRARY.glob("*.c")), *sorted(CPU.glob("*.c"))]
+    headers = sorted(LIBRARY.rglob("*.h"))
+    digest = hashlib.sha256()
+    for file in [*sources, *headers, HERE / "fuzz_crash.c"]:
+        digest.update(str(file).encode() + file.read_bytes())
+    out = Path(tempfile.gettempdir()) / f"softnvmm-fuzz-{digest.hexdigest()[:16]}"
+    if out.exists():
+        return out
+    flags = [
+        "-std=c11",
+        "-D_GNU_SOURCE",
+        "-O1",
+        *SANITIZE,
+        "-I",
+        LIBRARY / "include",
+        "-I",
+        LIBRARY,
+    ]
+    with tempfile.TemporaryDirectory() as tmp:
+        objects = [Path(tmp) / f"{i}.o" for i in range(len(sources))]
+
+        def one(source: Path, to: Path) -> None:
+            compile_c(*flags, "-fsanitize-coverage=trace-pc", "-c", source, "-o", to)
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(one, sources, objects))
+        made = Path(tmp) / "out"
+        compile_c(*flags, HERE / "fuzz_crash.c", *objects, "-o", made, "-pthread", "-lm")
+        keep(made, out)
     return out
 
 
