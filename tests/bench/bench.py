@@ -10,6 +10,7 @@ as median and range.  Figures of different runs are not to be compared.
 
 from __future__ import annotations
 
+import os
 import shutil
 import statistics
 import subprocess
@@ -22,7 +23,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from nvmmconf.abi import LibraryChoice, Prot, StateFlag, bundled_path, open_library
+from nvmmconf.abi import LibraryChoice, Prot, StateFlag, bundled_path, include_path, open_library
 from nvmmconf.accel.registers import set_registers
 from nvmmconf.guest import GuestLibrary, Image, Mode
 from nvmmconf.nvmm import BareExit, HostMemory, IoExit, Machine, init
@@ -137,6 +138,34 @@ def pairs(target: Target, guests: GuestLibrary) -> list[Pair]:
     return found
 
 
+def c_exits() -> None:
+    """exits.c: the C API beside a system call and KVM, without Python."""
+    cc = shutil.which(os.environ.get("CC", "cc"))
+    if cc is None:
+        print("no C compiler: exits through the C API are not measured")
+        return
+    library = bundled_path()
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "exits"
+        source = Path(__file__).with_name("exits.c")
+        subprocess.run(
+            [cc, "-std=gnu11", "-O2", f"-I{include_path()}", source, "-o", program, library,
+             f"-Wl,-rpath,{library.parent}"],
+            check=True,
+        )  # fmt: skip
+        printed = subprocess.run([program], check=True, capture_output=True, text=True).stdout
+    found = dict(line.split(maxsplit=1) for line in printed.splitlines())
+    pio, call = int(found["pio"]), int(found["getppid"])
+    print(f"C API: one port I/O exit (run, assist, callback) {pio} ns;", end=" ")
+    print(f"getppid {call} ns, {pio / call:.1f} of them;", end=" ")
+    if "kvm" in found:
+        kvm = int(found["kvm"])
+        print(f"KVM's own exit {kvm} ns, {pio / kvm:.2f} of it")
+    else:
+        print(f"KVM: {found['no-kvm']}")
+    print(f"C API: create, map 1 MiB, run to HLT, destroy: {int(found['life']) / 1000:.0f} µs")
+
+
 def main() -> None:
     """Measure and print."""
     library = open_library(LibraryChoice(str(bundled_path()), "the bundled one"))
@@ -159,6 +188,7 @@ def main() -> None:
             )
     Console(highlight=False, width=110).print(table)
     print(f"target {target.name}; medians, and the range of the pairs' ratios")
+    c_exits()
 
 
 if __name__ == "__main__":
