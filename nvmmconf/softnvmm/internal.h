@@ -369,7 +369,14 @@ unsigned soft_vcpus_count(const struct soft_machine *);
 struct nvmm_comm_page *soft_comm(const struct nvmm_machine *,
     const struct nvmm_vcpu *);
 
-/* ---- memory.c ------------------------------------------------------------ */
+/* ---- memory.c, areas.c --------------------------------------------------- */
+
+/* System calls: 0 or an errno. */
+int soft_khva_map(uint32_t machid, uintptr_t hva, size_t);
+int soft_khva_unmap(uint32_t machid, uintptr_t hva, size_t);
+int soft_kgpa_map(uint32_t machid, uintptr_t hva, uint64_t gpa, size_t,
+    int prot);
+int soft_kgpa_unmap(uint32_t machid, uint64_t gpa, size_t);
 
 struct soft_areas;
 struct soft_areas *soft_areas_create(const struct soft_model *);

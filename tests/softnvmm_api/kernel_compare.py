@@ -7,7 +7,7 @@ import errno
 import struct
 from typing import Any
 
-from .kernel_script import (
+from .kernel_guest import (
     CR_NAMES,
     DR_NAMES,
     FPU_AT,

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .kernel_script import Step, configuration, number
+from .kernel_guest import Step, number
+from .kernel_script import configuration
 
 NONE = (1 << 64) - 1  # kernel.c: hva 0
 TOP = 0x2000000000  # max_ram

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from .kernel_compare import error_name, expected, plain, run_line, state, unequal
+from .kernel_guest import Step
 from .kernel_life import life_commands
-from .kernel_script import Step, commands
+from .kernel_script import commands
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
 LISTED = GOLDEN / "kernel-listed.jsonl"
