@@ -29,6 +29,7 @@ struct name {
 };
 
 #define FIELD(n, f)	{ n, offsetof(struct driver, f), sizeof(((struct driver *)0)->f) }
+#define FX(n, at, size)	{ n, offsetof(struct driver, cpu.fxsave) + (at), (size) }
 #define SEG(n, f)							\
 	FIELD(n ".selector", f.selector), FIELD(n ".type", f.type),	\
 	FIELD(n ".dpl", f.dpl), FIELD(n ".s", f.s), FIELD(n ".p", f.p),	\
@@ -59,6 +60,9 @@ static const struct name names[] = {
 	FIELD("inject.error", cpu.inject.error),
 	FIELD("intercepts", cpu.intercepts), FIELD("unimplemented", cpu.unimplemented),
 	FIELD("unimplemented_len", cpu.unimplemented_len),
+	FIELD("xcr0", cpu.xcr0), FX("fcw", 0, 2), FX("fsw", 2, 2), FX("ftw", 4, 1),
+	FX("fop", 6, 2), FX("fip", 8, 8), FX("fdp", 16, 8), FX("mxcsr", 24, 4),
+	FX("st0", 32, 8), FX("xmm0", 160, 8), FX("xmm0.high", 168, 8),
 	FIELD("tsc", tsc), FIELD("kick", kick),
 	FIELD("exit.reason", exit.reason), FIELD("exit.next_rip", exit.next_rip),
 	FIELD("exit.event_interrupted", exit.event_interrupted),
@@ -183,4 +187,10 @@ void
 driver_advance(struct driver *d)
 {
 	cpu_advance(&d->cpu, d->exit.next_rip);
+}
+
+void
+driver_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+{
+	cpu_cpuid(leaf, subleaf, out);
 }
