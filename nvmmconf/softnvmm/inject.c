@@ -101,7 +101,9 @@ soft_inject(struct soft_vcpu *v)
 	}
 }
 
-/* An exception by the kernel, for an instruction that it refuses. */
+/* An exception by the kernel, for an instruction that it refuses.  #GP comes with
+ * an error code in real mode too, which is what VMX then refuses to enter with
+ * (kernel spec 8.3). */
 static void
 refuse(struct soft_vcpu *v, uint8_t vector)
 {
@@ -113,8 +115,6 @@ refuse(struct soft_vcpu *v, uint8_t vector)
 		event->u.excp.error = 0;
 	}
 	raise_exception(v, vector, 0);
-	/* Real mode pushes no error code; asking for one is what VMX refuses
-	 * to enter with (kernel spec 8.3), and the kernel does ask. */
 }
 
 void
