@@ -402,7 +402,8 @@ const struct opcode opcode_map_0f[256] = {
 	[0xA2] = R0(cpuid, 0), [0xA3] = R2(bt, 0, Ev, Gv),
 	[0xA4] = R3(shld, 0, Ev, Gv, Ib), [0xA5] = R3(shld, 0, Ev, Gv, CL),
 	[0xA8] = R0(push_sreg, D64), [0xA9] = R0(pop_sreg, D64),
-	[0xAA] = GAP(RSM), [0xAB] = R2(bts, LOCK, Ev, Gv),
+	/* AA is RSM, #UD outside SMM. */
+	[0xAB] = R2(bts, LOCK, Ev, Gv),
 	[0xAC] = R3(shrd, 0, Ev, Gv, Ib), [0xAD] = R3(shrd, 0, Ev, Gv, CL),
 	[0xAE] = SUB(BY_MOD, group15), [0xAF] = R2(imul2, 0, Gv, Ev),
 	[0xB0] = R2(cmpxchg, LOCK, Eb, Gb), [0xB1] = R2(cmpxchg, LOCK, Ev, Gv),

@@ -87,7 +87,7 @@ static const struct opcode dd_mem[8] = {
 	C(fnsave, Mb), C(fnstsw, Mw)
 };
 static const struct opcode dd_reg[8] = {
-	R(ffree), GAP(FXCH4), R(fst_st), R(fstp_st),
+	R(ffree), R(fxch), R(fst_st), R(fstp_st),
 	GAP(FUCOM), GAP(FUCOMP), NONE, NONE
 };
 
@@ -103,7 +103,7 @@ static const struct opcode df_mem[8] = {
 };
 static const struct opcode df_e0[8] = { C(fnstsw, AX) };
 static const struct opcode df_reg[8] = {
-	R(ffreep), GAP(FXCH7), GAP(FSTP8), GAP(FSTP9),
+	R(ffreep), R(fxch), R(fstp_st), R(fstp_st),	/* aliases */
 	SUB(df_e0), GAP(FUCOMIP), GAP(FCOMIP), NONE
 };
 
