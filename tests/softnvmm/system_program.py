@@ -7,6 +7,7 @@ A program is a Multiboot image.  In both machines it starts as Multiboot says, i
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ RAM_SIZE = 4 << 20
 SHUTDOWN = 0
 """The status of a machine that shut down: QEMU's with -no-reboot."""
 
+HALTED = -1
+"""The status of a machine that halted and was left so."""
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -39,19 +43,29 @@ class Ended:
     status: int
 
 
+def _words(text: str, field: str) -> list[str]:
+    """What the line `# field: ...` of a program says."""
+    for line in text.splitlines():
+        if line.startswith(f"# {field}:"):
+            return line.partition(":")[2].split()
+    return []
+
+
 def programs() -> list[str]:
-    """Names of all programs."""
-    return sorted(path.stem for path in FOLDER.glob("*.S"))
+    """Names of all programs: a file's, or file-variant for each of its variants."""
+    names: list[str] = []
+    for path in sorted(FOLDER.glob("*.S")):
+        variants = _words(path.read_text(), "variants")
+        names += [f"{path.stem}-{variant}" for variant in variants] or [path.stem]
+    return names
 
 
 def build(name: str, folder: Path) -> Path:
-    """The Multiboot image of a program, made in `folder`."""
-    text = (FOLDER / f"{name}.S").read_text()
-    runtime = next(
-        line.partition(":")[2].strip()
-        for line in text.splitlines()
-        if line.startswith("# runtime:")
-    )
+    """The Multiboot image of a program, made in `folder`; VARIANT stands for its variant."""
+    stem, _, variant = name.partition("-")
+    text = (FOLDER / f"{stem}.S").read_text()
+    (runtime,) = _words(text, "runtime")
+    text = re.sub(r"\bVARIANT\b", variant, text)
     return build_text(f'.include "{runtime}.inc"\n{text}', folder)
 
 
@@ -122,5 +136,6 @@ def in_softnvmm(image: Path, library: Libnvmm) -> Ended:
                 vcpu.registers = _multiboot(elf.header["e_entry"])
             outcome = accelerator.run(vcpu)
         console = pc.console.text
-    status = outcome.status if outcome.reason is Stop.EXITED else SHUTDOWN
-    return Ended(console, -1 if status is None else status)
+    status = {Stop.HALTED: HALTED, Stop.RESET: SHUTDOWN}.get(outcome.reason, outcome.status)
+    assert status is not None, outcome
+    return Ended(console, status)

@@ -13,7 +13,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from system_program import FOLDER, Ended, build, in_qemu, in_softnvmm, programs, qemu_is_missing
+from system_program import (
+    FOLDER,
+    HALTED,
+    Ended,
+    build,
+    in_qemu,
+    in_softnvmm,
+    programs,
+    qemu_is_missing,
+)
 
 from nvmmconf.abi import Libnvmm, LibraryChoice, bundled_path, open_library
 from nvmmconf.guest import GuestLibrary
@@ -28,8 +37,8 @@ DEVIATIONS = tomllib.loads((FOLDER / "deviations.toml").read_text())["deviation"
 def _both(monkeypatch: pytest.MonkeyPatch) -> None:
     if (why := qemu_is_missing()) is not None:
         pytest.skip(why)
-    for name in ("NVMM_SOFT_PROFILE", "NVMM_SOFT_FAULT"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NVMM_SOFT_PROFILE", "ideal")
+    monkeypatch.delenv("NVMM_SOFT_FAULT", raising=False)
 
 
 @pytest.fixture(scope="session")
@@ -72,8 +81,10 @@ def test_program(name: str, libnvmm: Libnvmm, tmp_path: Path) -> None:
 )
 def test_guest(name, mode, guests: GuestLibrary, libnvmm: Libnvmm, tmp_path: Path) -> None:
     image = guests.image(name, mode).elf
-    theirs, ours = in_qemu(image, tmp_path), in_softnvmm(image, libnvmm)
-    assert ours == theirs
+    ours = in_softnvmm(image, libnvmm)
+    if ours.status == HALTED:
+        pytest.skip("halts until somebody else wakes it: QEMU would not end")
+    assert ours == in_qemu(image, tmp_path)
 
 
 def test_deviations_are_of_programs_and_have_reasons() -> None:

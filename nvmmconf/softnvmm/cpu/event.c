@@ -287,6 +287,7 @@ deliver(struct exec *x)
 	cpu->int_shadow = false;
 	x->delivering.type = CPU_EVENT_NONE;
 	x->delivering_insn = x->delivering_int_n = false;
+	x->switching.active = false;
 }
 
 /* --- instructions --- */

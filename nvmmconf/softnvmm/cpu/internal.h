@@ -171,10 +171,20 @@ struct exec {
 	uint64_t rmw_old;	/* what it held */
 
 	/* The state at the start of this instruction or iteration. */
-	struct {
+	struct state {
 		uint64_t gpr[CPU_NGPR], rip, rflags;
 		struct cpu_seg seg[CPU_NSEG];
 	} start;
+
+	/* A task switch that is not complete: what an exit goes back to. */
+	struct {
+		bool active;
+		struct state start;
+		struct cpu_seg tr, ldtr;
+		uint64_t cr0, cr3, dr7;
+		struct span busy[2];
+		uint8_t type[2];
+	} switching;
 
 	/* What the instruction asks for at its end. */
 	bool shadow;		/* interrupt shadow for the next one */
@@ -292,6 +302,7 @@ void drop_segments(struct cpu *, unsigned cpl);
 void task_transfer(struct exec *, uint16_t sel, struct descriptor *, bool call);
 void task_return(struct exec *);
 void task_event(struct exec *, uint16_t sel, uint64_t flags);
+void task_undo(struct exec *);
 
 /* --- stack.c --- */
 unsigned stack_size(const struct cpu *);

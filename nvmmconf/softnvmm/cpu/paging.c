@@ -145,6 +145,20 @@ walk_entry(struct exec *x, struct walk *w, uint64_t gpa, uint64_t reserved)
 	return value;
 }
 
+/* An entry that leads on has been used, even if the access is refused below. */
+static void
+walk_on(struct walk *w)
+{
+	unsigned i = w->depth - 1;
+	uint64_t value = w->used[i].value | PTE_A;
+	struct span s = { .part = { w->used[i].host, NULL }, .len = { w->entry_size, 0 } };
+
+	/* If it has changed, mark_used() will see that too. */
+	if (value != w->used[i].value &&
+	    span_exchange(&s, w->entry_size, w->used[i].value, value))
+		w->used[i].value = value;
+}
+
 static void
 walk_rights(struct walk *w, uint64_t entry)
 {
@@ -227,6 +241,7 @@ walk_long(struct exec *x, struct walk *w, uint64_t table, int level)
 			w->found.large = true;
 			break;
 		}
+		walk_on(w);
 		table = entry & PTE_ADDRESS;
 	}
 	w->found.gpa = (entry & PTE_ADDRESS & ~(size - 1)) | (w->linear & (size - 1));
@@ -261,6 +276,7 @@ walk_32(struct exec *x, struct walk *w)
 		    (linear & 0x3FFFFF);
 		return;
 	}
+	walk_on(w);
 	entry = walk_entry(x, w, (entry & 0xFFFFF000u) + 4 * (linear >> 12 & 0x3FF), 0);
 	walk_rights(w, entry);
 	w->found.gpa = (entry & 0xFFFFF000u) | (linear & 0xFFF);

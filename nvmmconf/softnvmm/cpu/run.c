@@ -131,6 +131,7 @@ step(struct exec *x)
 
 	x->shadow = x->hold_traps = x->keep_rf = false;
 	x->trap_by = TRAP_BY_OLD_TF;
+	x->switching.active = false;
 	x->rmw.part[0] = NULL;
 	x->in.op = NULL;
 	x->in.len = 0;
@@ -174,6 +175,7 @@ abandon(struct exec *x)
 {
 	struct cpu_exit *exit = x->exit;
 
+	task_undo(x);
 	restore(x);
 	x->nmi_unblock = false;
 	x->data_hits = 0;
@@ -213,6 +215,7 @@ interpret(struct exec *x)
 		deliver(x);
 		break;
 	case UNWIND_EVENT:
+		x->switching.active = false;
 		restore(x);
 		x->data_hits = 0;
 		if (x->nmi_unblock)	/* SDM 3A 6.7.1: even if IRET faults */

@@ -194,6 +194,50 @@ read_task(struct exec *x, uint16_t sel, enum exception exc, bool busy, struct de
 		fault(x, EXC_NP, sel & 0xFFFC);
 }
 
+/*
+ * An exit in the middle, for memory that is not there, has to leave the old
+ * task as it was, since the switch will be made again.  Its TSS has been
+ * written, but with what will be written again.
+ */
+static void
+remember(struct exec *x, uint64_t from, uint64_t to)
+{
+	const struct cpu *cpu = x->cpu;
+	const uint64_t at[2] = { from + 5, to + 5 };
+	unsigned i;
+
+	x->switching.start = x->start;
+	x->switching.tr = cpu->tr;
+	x->switching.ldtr = cpu->ldtr;
+	x->switching.cr0 = cpu->cr0;
+	x->switching.cr3 = cpu->cr3;
+	x->switching.dr7 = cpu->dr7;
+	for (i = 0; i < 2; i++) {
+		system_span(x, at[i], 1, ACCESS_WRITE, &x->switching.busy[i]);
+		x->switching.type[i] = (uint8_t)span_load(&x->switching.busy[i], 0, 1);
+	}
+	x->switching.active = true;
+}
+
+void
+task_undo(struct exec *x)
+{
+	struct cpu *cpu = x->cpu;
+	unsigned i;
+
+	if (!x->switching.active)
+		return;
+	x->switching.active = false;
+	x->start = x->switching.start;
+	cpu->tr = x->switching.tr;
+	cpu->ldtr = x->switching.ldtr;
+	cpu->cr0 = x->switching.cr0;
+	cpu->cr3 = x->switching.cr3;
+	cpu->dr7 = x->switching.dr7;
+	for (i = 0; i < 2; i++)
+		span_store(&x->switching.busy[i], 0, 1, x->switching.type[i]);
+}
+
 /* SDM 3A 8.3. */
 static void
 task_switch(struct exec *x, struct descriptor *to, enum cause cause, uint64_t flags)
@@ -210,6 +254,7 @@ task_switch(struct exec *x, struct descriptor *to, enum cause cause, uint64_t fl
 		leave(x, CPU_EXIT_TASK_SWITCH);
 	open_tss(x, &cpu->tr, &from);
 	open_tss(x, &to->seg, &t);
+	remember(x, old, to->at);
 	if (!nested)
 		update_system(x, old + 5, TSS_BUSY, 0);
 	if (cause != BY_IRET)

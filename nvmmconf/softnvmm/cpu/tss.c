@@ -56,7 +56,8 @@ stack_of_level(struct exec *x, unsigned cpl, struct stack *st)
 
 /*
  * A stack for `cpl` in long mode: RSPn, or an IST entry (SDM 3A figure 8-11).
- * SS becomes a null selector with the new level as its RPL.
+ * SS becomes a null selector with the new level as its RPL, for an IST stack
+ * whether the level changes or not (SDM 3A 7.14.5).
  */
 void
 stack_of_level64(struct exec *x, unsigned cpl, unsigned ist, struct stack *st)
@@ -69,8 +70,7 @@ stack_of_level64(struct exec *x, unsigned cpl, unsigned ist, struct stack *st)
 	st->sp = read_system(x, tr->base + at, 8);
 	if (!canonical(st->sp))
 		fault(x, EXC_SS, 0);
-	if (cpl != cpu_cpl(x->cpu))
-		st->ss = (struct cpu_seg){ .selector = (uint16_t)cpl, .dpl = (uint8_t)cpl };
+	st->ss = (struct cpu_seg){ .selector = (uint16_t)cpl, .dpl = (uint8_t)cpl };
 	st->width = 8;
 	st->rank = cpl == 3 ? RANK_CPL : RANK_SUPERVISOR;
 	st->error = 0;

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Stacks of level 0 in the TSS that cannot be used, for calls and interrupts.
 # runtime: prot32
+# variants: call int
 # The fault about the stack of level 0 has itself to be delivered to level 0: by
 # a task, whose stack is its own.
 start:
@@ -15,20 +16,19 @@ start:
     .irp    vector, 10, 12, 13
     IDT_GATE \vector, 0, SLOT+0x30, 0x85
     .endr
-    .irp    how, 0xE9, 0xEA
     .irp    ss0, 0, 3, 0x400, 0x44, KDATA + 3, SLOT, SLOT + 8, SLOT + 0x10, SLOT + 0x18, SLOT + 0x20
     mov     dword ptr [tss + 8], \ss0
-    TRY     "how \how ss0 \ss0"
+    TRY     "ss0 \ss0"
     mov     dword ptr [fault_tss + 0x20], offset fault_task
     mov     dword ptr [fault_tss + 0x38], offset fault_stack
     USER    1f
-1:  .if     \how == 0xE9
+1:
+    .ifc    VARIANT, call
     CALLF   SLOT+0x2B
     .else
     int     0x81
     .endif
     END
-    .endr
     .endr
     EXIT    0
 here:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Call gates that keep the level, and what is refused (SDM 3A 6.8.4).
 # runtime: prot32
+# variants: JMP CALL
     .macro GO text, insn, selector
     TRY     "\text"
     \insn\()F   \selector, 0
@@ -23,7 +24,7 @@ start:
     CALL_GATE SLOT+0x68, target, KCODE, 0xEC, 5
     CALL_GATE SLOT+0x70, target-0x100000, CODE16, 0xE4
     CALL_GATE SLOT+0x78, target, KCODE+3
-    .irp    insn, JMP, CALL
+    .irp    insn, VARIANT
     GO      "\insn plain", \insn, SLOT+0x18
     GO      "\insn rpl 3 of gate 3", \insn, SLOT+0x1B
     GO      "\insn gate 0", \insn, SLOT+0x20

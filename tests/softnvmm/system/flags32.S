@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # What POPF, CLI and STI change, by level and IOPL (SDM 2B, POPF, table 4-21).
 # runtime: prot32
+# variants: 0x00000002 0x00247ED7 0x003DFED7 0x00243202
 start:
-    .irp    value, 0x00000002, 0x00247ED7, 0x003FFED7-0x20000
+    .irp    value, VARIANT
     TRY     "popf \value at level 0"
     push    \value
     popfd

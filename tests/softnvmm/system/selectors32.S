@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Loads of data and stack segment registers that are refused (SDM 2B, MOV).
 # runtime: prot32
+# variants: ds es fs gs ss
     .macro LOAD text, seg, selector
     TRY     "\text"
     mov     eax, \selector
@@ -17,7 +18,7 @@ start:
     DESC    SLOT+0x30, 0, 0xFFFFF, 0xB3, 0xC      # data of level 1
     DESC    SLOT+0x38, 0, 0xFFFFF, 0x92, 0xC      # not accessed yet
     DESC    SLOT+0x40, 0, 0xFFFFF, 0x33, 0xC      # not present, level 1
-    .irp    seg, ds, es, fs, gs, ss
+    .irp    seg, VARIANT
     LOAD    "\seg null", \seg, 0
     LOAD    "\seg null 3", \seg, 3
     LOAD    "\seg beyond the table", \seg, 0x1000
@@ -38,7 +39,8 @@ start:
     LOAD    "accessed", ds, SLOT+0x38
     HEX     [gdt + SLOT + 0x3C]
     LINE
-    .irp    seg, ds, es, fs, gs
+    .ifnc   VARIANT, ss
+    .irp    seg, VARIANT
     TRY     "\seg from level 3"
     USER    1f
 1:  mov     eax, KDATA
@@ -56,6 +58,7 @@ start:
     mov     \seg, eax
     END
     .endr
+    .endif
     TRY     "cs"
     .byte   0x8E, 0xC8
     END

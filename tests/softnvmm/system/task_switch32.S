@@ -2,6 +2,7 @@
 # Task switches by JMP, CALL, INT and IRET: links, busy bits, NT, TS, registers
 # (SDM 3A 8.3 and 8.4).
 # runtime: prot32
+# variants: call gate int jmp
     .macro STATE text
     SAY     "  \text"
     SAY     " tr="
@@ -32,26 +33,29 @@ start:
     DESC    SLOT+0x00, task, 0x67, 0x89
     CALL_GATE SLOT+0x08, 0, SLOT, 0xE5
     IDT_GATE 0x40, 0, SLOT, 0xE5
-    .irp    how, 1, 2, 3, 4
-    SAY     "way \how\n"
+    .irp    round, 1, 2
+    SAY     "round \round\n"
     mov     dword ptr [task + 0x20], offset in_task
     mov     dword ptr [task + 0x24], 2
     mov     dword ptr [task + 0x38], offset task_stack
     mov     eax, 0xAAAA0001
     mov     ecx, 0xCCCC0001
     mov     ebx, 0xBBBB0001
-    .if     \how == 1
+    .ifc    VARIANT, call
     CALLF   SLOT
-    .elseif \how == 2
+    .endif
+    .ifc    VARIANT, gate
     CALLF   SLOT+0x08
-    .elseif \how == 3
+    .endif
+    .ifc    VARIANT, int
     int     0x40
-    .else
+    .endif
+    .ifc    VARIANT, jmp
     push    0x4402                      # NT by hand does not disturb JMP
     popfd
     JMPF    SLOT
     .endif
-back_in_main\how:
+back_in_main\round:
     STATE   "main"
     push    2
     popfd

@@ -13,12 +13,8 @@ start:
     mov     word ptr [task + 0x64], 1
     CALLF   SLOT
     END
-    SAY     "dr7="
-    mov     eax, dr7
-    HEX     eax
-    xor     eax, eax
+    mov     eax, 0x0000033F
     mov     dr7, eax
-    LINE
     mov     word ptr [task + 0x64], 0
     mov     word ptr [task + 0x60], SLOT+0x18
     mov     dword ptr [task + 0x20], offset in_task
@@ -48,6 +44,11 @@ in_task:
     sldt    ax
     SAY     " ldt="
     HEX     eax, 4
+    SAY     " dr7="
+    mov     eax, dr7
+    HEX     eax, 4
+    xor     eax, eax
+    mov     dr7, eax
     int     0x82
 
     .balign 16

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Far JMP and CALL to code segments, good and bad (SDM 2A, JMP and CALL).
 # runtime: prot32
+# variants: JMP CALL
     .macro GO text, insn, selector
     TRY     "\text"
     \insn\()F   \selector, 4f
@@ -18,7 +19,7 @@ start:
     DESC    SLOT+0x28+8*type, 0x1000, 0x67, 0x80+type
     .set    type, type + 1
     .endr
-    .irp    insn, JMP, CALL
+    .irp    insn, VARIANT
     GO      "\insn null", \insn, 0
     GO      "\insn null 3", \insn, 3
     GO      "\insn beyond", \insn, 0x200

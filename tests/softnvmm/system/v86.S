@@ -2,6 +2,7 @@
 # Virtual-8086 mode: going in by IRET, segments, events, and what needs IOPL 3
 # (SDM 3A chapter 21).
 # runtime: prot32
+# variants: 0 1 2 3
     .macro V86 text, label, flags=0x20002
     TRY     "\text"
     push    0x6666
@@ -16,7 +17,7 @@
     iretd
     END
     .endm
-    .irp    iopl, 0, 3
+    .irp    iopl, 0, 1, 2, 3
     .set    FLAGS\iopl, 0x20002 + \iopl * 0x1000
     .endr
 start:
@@ -27,7 +28,7 @@ start:
     DESC    SLOT, tss2, 0x67+0x21, 0x89
     mov     ax, SLOT
     ltr     ax
-    .irp    iopl, 0, 3
+    .irp    iopl, VARIANT
     SAY     "iopl \iopl\n"
     .irp    what, int80, int3, into, hlt, cli, sti, pushf, popf, popfd, iretw, ud, lar, arpl, sldt, movcr, smsw, divide, real, farjump, inb, inb2, intgp, lgdt, bound, sysenter
     V86     "\what", v_\what, FLAGS\iopl
