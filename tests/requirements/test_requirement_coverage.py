@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,6 @@ from nvmmconf.requirements import coverage, requirements
 from nvmmconf.requirements.citations import GOLDEN_FOLDER, c_citations, python_citations
 
 ROOT = Path(__file__).resolve().parents[2]
-GOLDEN_ROWS = ROOT / "nvmmconf" / "requirements" / "golden.csv"
 
 
 def test_python_marks_docstrings_and_comments_count(tmp_path: Path) -> None:
@@ -104,9 +103,36 @@ def test_the_command_lists_every_requirement(capsys: pytest.CaptureFixture[str])
     assert sum(line.startswith(("accelerator:", "kernel:", "libnvmm:")) for line in lines) == 3
 
 
-def test_what_nothing_checks_yet_has_measured_scripts_to_come() -> None:
+def test_a_listed_script_shows_nothing(tmp_path: Path) -> None:
+    root = checkout(tmp_path, "K-HLT-1")
+    golden = root / GOLDEN_FOLDER
+    golden.mkdir(parents=True)
+    with gzip.open(golden / "kernel-svm.jsonl.gz", "wt") as file:
+        for script in ("misc.dr.real16", "misc.hwbp.real16", "misc.hwbp.long64", "io.imm.real16"):
+            file.write(json.dumps({"script": script}) + "\n")
+    (golden.parent / "test_golden_kernel.py").write_text(
+        'FILES = ["kernel-svm"]\ndef test_all(): ...\n'
+    )
+
+    def listed(*scripts: str) -> Path:
+        rows = [{"file": "kernel-svm", "script": script, "step": 1} for script in scripts]
+        lines = [json.dumps(row) for row in ({"reasons": {}}, *rows)]
+        (golden / "kernel-listed.jsonl").write_text("\n".join(lines))
+        copy = tmp_path / f"copy{len(scripts)}"
+        shutil.copytree(root, copy)
+        return copy
+
+    assert "K-SET-24" in coverage(listed("misc.dr.real16")).citations
+    assert "K-SET-24" in coverage(listed("misc.dr.real16", "misc.hwbp.real16")).citations
+    gone = listed("misc.dr.real16", "misc.hwbp.real16", "misc.hwbp.long64")
+    assert "K-SET-24" not in coverage(gone).citations
+    assert "K-IO-1" in coverage(gone).citations
+
+
+def test_nine_in_ten_are_checked_and_the_rest_has_a_reason() -> None:
     found = coverage(ROOT)
     assert found.errors == ()
-    with GOLDEN_ROWS.open(newline="") as rows:
-        measured = {row["id"] for row in csv.DictReader(rows)}
-    assert set(found.gaps("K-")) | set(found.gaps("L-")) <= measured
+    assert found.gaps("K-") == ()
+    assert found.gaps("L-") == ()
+    ids = [id_ for id_ in requirements() if id_[0] in "KL"]
+    assert sum(id_ in found.citations for id_ in ids) >= 0.9 * len(ids)
