@@ -230,6 +230,9 @@ say_untried(const bool modes[MODES])
 		if (times == 0)
 			printf("NEVER TRIED %s\n", forms[f].name);
 	}
+	for (f = 0; f < nsystem; f++)
+		printf("system form %s: %s\n", system_forms[f].name,
+		    system_forms[f].trait->reason);
 	return tried;
 }
 

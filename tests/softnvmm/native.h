@@ -66,6 +66,8 @@ uint64_t ldt_descriptor(const struct ldt_entry *);
 #define RDI_DATA	0x20000u
 #define BOUNDS		0x40000u
 #define XCR		0x80000u
+#define FAR_TARGET	0x100000u	/* a far pointer in the instruction or memory */
+#define FAR_RETURN	0x200000u	/* one on the stack */
 
 enum undefined {
 	U0, ULOGIC, UMUL, UALL, UBT, UBS, USHIFT, USAR, UROT, USHD, UZCNT, UBLS,
@@ -97,7 +99,9 @@ struct form {
 #define MAX_FORMS	2048u
 extern struct form forms[MAX_FORMS];
 extern unsigned nforms;
-extern unsigned nsystem;		/* forms that are not user-mode ones */
+#define MAX_SYSTEM	64u
+extern struct form system_forms[MAX_SYSTEM];	/* not for user mode: trait->reason */
+extern unsigned nsystem;
 void read_forms(void);
 bool form_in_mode(const struct form *, enum mode);
 bool has_modrm(const struct form *);

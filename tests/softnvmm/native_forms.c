@@ -8,7 +8,7 @@
 
 #include "native.h"
 
-struct form forms[MAX_FORMS];
+struct form forms[MAX_FORMS], system_forms[MAX_SYSTEM];
 unsigned nforms, nsystem;
 
 #define SYSTEM(h, why)	{ op_##h, NOT_USER, U0, why }
@@ -42,6 +42,10 @@ static const struct trait traits[] = {
 	{ op_jrcxz, BRANCH, U0, 0 },
 	{ op_jmp_indirect, INDIRECT, U0, 0 }, { op_call_indirect, INDIRECT, U0, 0 },
 	{ op_ret, RETURN, U0, 0 }, { op_ret_imm, RETURN, U0, 0 },
+	{ op_jmp_far, FAR_TARGET, U0, 0 }, { op_call_far, FAR_TARGET, U0, 0 },
+	{ op_jmp_far_m, FAR_TARGET, U0, 0 }, { op_call_far_m, FAR_TARGET, U0, 0 },
+	{ op_retf, FAR_RETURN, U0, 0 }, { op_retf_imm, FAR_RETURN, U0, 0 },
+	{ op_iret, FAR_RETURN, U0, 0 },
 	{ op_popf, POPS_FLAGS, U0, 0 }, { op_enter, FRAME, U0, 0 }, { op_leave, FRAME, U0, 0 },
 	{ op_lea, NO_ACCESS, U0, 0 }, { op_nop, NO_ACCESS, U0, 0 },
 	{ op_invlpg, NO_ACCESS, U0, 0 }, { op_bound, BOUNDS, U0, 0 },
@@ -62,10 +66,6 @@ static const struct trait traits[] = {
 	SYSTEM(sgdt, "an address of the system"), SYSTEM(sidt, "an address of the system"),
 	SYSTEM(sldt, "a selector of the system"), SYSTEM(str, "a selector of the system"),
 	SYSTEM(smsw, "a register of the system"),
-	SYSTEM(iret, "far transfer"), SYSTEM(jmp_far, "far transfer"),
-	SYSTEM(jmp_far_m, "far transfer"), SYSTEM(call_far, "far transfer"),
-	SYSTEM(call_far_m, "far transfer"), SYSTEM(retf, "far transfer"),
-	SYSTEM(retf_imm, "far transfer"),
 };
 
 static const struct trait plain;
@@ -119,7 +119,8 @@ leaf(struct form f)
 		n += snprintf(f.name + n, sizeof(f.name) - (size_t)n, f.mod ? " r" : " m");
 	snprintf(f.name + n, sizeof(f.name) - (size_t)n, " %s", name_of(f.op->execute));
 	if (f.trait->flags & NOT_USER) {
-		nsystem++;
+		if (nsystem < MAX_SYSTEM)
+			system_forms[nsystem++] = f;
 		return;
 	}
 	if (nforms == MAX_FORMS) {

@@ -80,6 +80,29 @@ selector(void)
 	}
 }
 
+/*
+ * Where a far transfer goes: the code segment that it is in, or one that is no
+ * code segment.  Code of another size would not find its stub.
+ */
+static uint16_t
+code_selector(const struct instance *t)
+{
+	static const uint16_t own[MODES] = { SEL_CODE64, SEL_CODE32, SEL_LDT(LDT_CODE16) };
+
+	switch (below(6)) {
+	case 0: return (uint16_t)below(4);
+	case 1: return (uint16_t)(SEL_LDT(1 + below(5)) - below(4));
+	case 2: return (uint16_t)(once_in(2) ? SEL_DATA : 0x10 + below(4));
+	default: return (uint16_t)(own[t->mode] - (once_in(8) ? below(4) : 0));
+	}
+}
+
+static uint64_t
+code_offset(const struct instance *t)
+{
+	return (t->mode == MODE_16 ? 0 : CODE) + (once_in(2) ? TAKEN_FWD : TAKEN_BACK);
+}
+
 /* --- where things are --- */
 
 static uint64_t
@@ -150,7 +173,7 @@ access_size(const struct instance *t, unsigned *align)
 		return t->osize == 2 ? 14 : 28;
 	if (h == op_frstor || h == op_fnsave)
 		return t->osize == 2 ? 94 : 108;
-	if (h == op_load_far_pointer)
+	if (h == op_load_far_pointer || (f->trait->flags & FAR_TARGET))
 		return t->osize + 2;
 	if (h == op_bound)
 		return 2 * t->osize;
@@ -331,6 +354,11 @@ emit_immediate(struct instance *t, unsigned encoding)
 		break;
 	default:
 		break;
+	}
+	if (encoding == Ap) {
+		emit_value(t, code_offset(t), n - 2);
+		emit_value(t, code_selector(t), 2);
+		return;
 	}
 	emit_value(t, v, n);
 }
@@ -516,6 +544,21 @@ prepare_image(struct instance *t)
 	}
 }
 
+/* The frame of RETF or IRET. */
+static void
+prepare_return(struct instance *t, uint64_t sp, uint64_t to)
+{
+	unsigned n = t->osize;
+
+	store(t, sp, to, n);
+	store(t, sp + n, code_selector(t), n);
+	if (t->form->op->execute != op_iret)
+		return;
+	store(t, sp + 2 * n, rnd() & (STATUS | DF | 0x200), n);
+	store(t, sp + 3 * n, MIDDLE + below(64), n);
+	store(t, sp + 4 * n, once_in(4) ? selector() : SEL_DATA, n);
+}
+
 /* Memory and accumulator, once the address is known. */
 static void
 prepare_memory(struct instance *t)
@@ -523,12 +566,18 @@ prepare_memory(struct instance *t)
 	const struct form *f = t->form;
 	uint32_t flags = f->trait->flags;
 	bool free_acc = !(t->used & (1u << CPU_RAX | 1u << CPU_RDX));
-	uint64_t branch = (t->mode == MODE_16 ? 0 : CODE) + (once_in(2) ? TAKEN_FWD : TAKEN_BACK);
+	uint64_t branch = code_offset(t);
 	uint64_t sp = t->gpr[CPU_RSP] + data_base(t);
 	unsigned align;
 
 	if (flags & RETURN)
 		store(t, sp, branch, t->osize);
+	if ((flags & FAR_TARGET) && t->memory) {
+		store(t, t->target, branch, t->osize);
+		store(t, t->target + t->osize, code_selector(t), 2);
+	}
+	if (flags & FAR_RETURN)
+		prepare_return(t, sp, branch);
 	if (flags & POPS_FLAGS)	/* not TF, NT, AC; IF must not change */
 		store(t, sp, rnd() & (STATUS | DF | 0x200), 8);
 	if (flags & POPS_SELECTOR)
