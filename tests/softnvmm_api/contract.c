@@ -530,6 +530,27 @@ TEST(long_mode_by_the_guest_alone)
 	vm_close(&vm);
 }
 
+TEST(hypervisor_leaf_tells_the_clock)
+{
+	uint64_t before, after;
+	struct vm vm;
+
+	setenv("NVMM_SOFT_PROFILE", "v2-vmx", 1);
+	VM_OPEN(&vm, "\x0F\xA2\xF4");
+	set_gpr(&vm, NVMM_X64_GPR_RAX, 0x40000010);
+	SAME(NVMM_VCPU_EXIT_HALTED, run(&vm));
+	SAME(1000000, gpr(&vm, NVMM_X64_GPR_RAX));	/* K-CPUID-15: kHz */
+	SAME(0, gpr(&vm, NVMM_X64_GPR_RBX) | gpr(&vm, NVMM_X64_GPR_RCX) |
+	    gpr(&vm, NVMM_X64_GPR_RDX));
+	/* And it is that fast: a tick a nanosecond of the guest's counter. */
+	before = get_state(&vm, ALL)->msrs[NVMM_X64_MSR_TSC];
+	set_gpr(&vm, NVMM_X64_GPR_RIP, ENTRY);
+	SAME(NVMM_VCPU_EXIT_HALTED, run(&vm));
+	after = get_state(&vm, ALL)->msrs[NVMM_X64_MSR_TSC];
+	CHECK(after > before);
+	vm_close(&vm);
+}
+
 /* ---- threads ------------------------------------------------------------------------------ */
 
 static void *

@@ -13,6 +13,8 @@
  *	NVMM_SOFT_QUIRK=name[,-name]	quirks beside the profile's; with a
  *					minus sign, without that one
  *	NVMM_SOFT_FAULT=name[,name]	bugs to switch on; default none
+ *	NVMM_SOFT_CHAOS=seed		a decimal number: runs end early and
+ *					stops are seen late, as a kernel may
  *	NVMM_SOFT_HOST=file		what the machine below answers where
  *					NVMM hands that to the guest
  *
@@ -24,7 +26,7 @@
  *	misc_enable VALUE		MSR 0x1A0, on Intel
  *	arch_capabilities VALUE		MSR 0x10A, on Intel; without it #GP
  *
- * An unknown name or a bad file makes those three calls fail with EINVAL; see
+ * An unknown name, a bad number or a bad file makes those three calls fail with EINVAL; see
  * nvmm_soft_problem().
  */
 #ifndef SOFTNVMM_H
