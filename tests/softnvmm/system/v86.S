@@ -47,14 +47,6 @@ start:
     push    0x10000
     iretd
     END
-    TRY     "vm is ignored at level 3"
-    USER    1f
-1:  push    0x20002
-    push    UCODE
-    push    offset 2f
-    iretd
-2:  int     0x80
-    END
     TRY     "vm is ignored by popf"
     push    0x20002
     popfd
