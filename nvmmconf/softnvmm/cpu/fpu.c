@@ -85,6 +85,13 @@ fpu_raise(struct cpu *cpu, unsigned exceptions)
 	fpu_summary(cpu);
 }
 
+/* Whether exceptions that would come have their default response. */
+bool
+fpu_masked(const struct cpu *cpu, unsigned exceptions)
+{
+	return !(exceptions & ~fx_get16(cpu, FX_FCW) & FSW_EXCEPTIONS);
+}
+
 /* SDM 1, 8.1.8 and 8.1.9.  The selectors are kept only outside 64-bit mode. */
 void
 fpu_last(struct exec *x)

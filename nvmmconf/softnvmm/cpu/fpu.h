@@ -57,6 +57,11 @@ struct f80 {
 	uint16_t se;		/* sign and exponent */
 };
 
+#define F80_EXP_MAX	0x7FFFu
+#define F80_BIAS	16383
+#define F80_INTEGER	(UINT64_C(1) << 63)
+#define F80_QUIET	(UINT64_C(1) << 62)
+
 /* An XMM register, or an MMX one with q[1] 0. */
 struct vec {
 	uint64_t q[2];
@@ -113,6 +118,7 @@ void fpu_set_top(struct cpu *, unsigned top);
 /* ES and B follow from the exceptions and their masks. */
 void fpu_summary(struct cpu *);
 void fpu_raise(struct cpu *, unsigned exceptions);
+bool fpu_masked(const struct cpu *, unsigned exceptions);
 /* FIP, FDP and FOP of an instruction that is no control instruction. */
 void fpu_last(struct exec *);
 struct f80 fpu_st(const struct cpu *, unsigned i);
@@ -122,6 +128,15 @@ void fpu_tag(struct cpu *, unsigned i, bool valid);
 void fpu_init(struct cpu *);
 
 void fpu_enter_mmx(struct cpu *);
+
+/* --- x87_convert.c: *exceptions gets FSW bits, *up whether it rounded up --- */
+bool f80_unsupported(struct f80);
+struct f80 f80_widen(uint64_t bits, unsigned fraction, unsigned exponent_bits,
+    unsigned *exceptions);
+uint64_t f80_narrow(struct cpu *, struct f80, unsigned fraction, unsigned exponent_bits,
+    unsigned *exceptions, bool *up);
+uint64_t f80_to_integer(struct cpu *, struct f80, unsigned size, bool truncate,
+    unsigned *exceptions, bool *up);
 
 /* Operand i as a vector: register of any kind, or memory. */
 struct vec get_vec(struct exec *, unsigned i);

@@ -6,20 +6,9 @@
  */
 #include "fpu.h"
 
-#define EXP_MAX		0x7FFFu
-#define BIAS		16383
-#define INTEGER_BIT	(UINT64_C(1) << 63)
-#define QUIET_BIT	(UINT64_C(1) << 62)
-
 static const struct f80 indefinite = { UINT64_C(3) << 62, 0xFFFF };
 
 /* --- the stack --- */
-
-static bool
-masked(const struct cpu *cpu, unsigned exceptions)
-{
-	return !(exceptions & ~fx_get16(cpu, FX_FCW) & FSW_EXCEPTIONS);
-}
 
 static void
 set_c1(struct cpu *cpu, bool on)
@@ -33,7 +22,7 @@ stack_fault(struct cpu *cpu, bool overflow)
 {
 	set_c1(cpu, overflow);
 	fpu_raise(cpu, FSW_IE | FSW_SF);
-	return masked(cpu, FSW_IE);
+	return fpu_masked(cpu, FSW_IE);
 }
 
 static void
@@ -65,34 +54,6 @@ push_allowed(const struct cpu *cpu)
 	return fpu_empty(cpu, 7);
 }
 
-/* Single or double to double-extended; exact but for the exceptions it meets. */
-static struct f80
-widen(uint64_t bits, unsigned fraction, unsigned exponent_bits, unsigned *exceptions)
-{
-	uint64_t m = bits & ((UINT64_C(1) << fraction) - 1);
-	unsigned top = (1u << exponent_bits) - 1, e = bits >> fraction & top;
-	uint16_t sign = (uint16_t)((bits >> (fraction + exponent_bits)) << 15);
-	int bias = (int)(top >> 1);
-
-	m <<= 63 - fraction;
-	if (e == top) {
-		if (m != 0 && !(m & QUIET_BIT))
-			*exceptions |= FSW_IE;
-		if (m != 0)
-			m |= QUIET_BIT;
-		return (struct f80){ m | INTEGER_BIT, (uint16_t)(sign | EXP_MAX) };
-	}
-	if (e != 0)
-		return (struct f80){ m | INTEGER_BIT,
-		    (uint16_t)(sign | ((int)e - bias + BIAS)) };
-	if (m == 0)
-		return (struct f80){ 0, sign };
-	*exceptions |= FSW_DE;
-	for (e = 0; !(m & INTEGER_BIT); e++)
-		m <<= 1;
-	return (struct f80){ m, (uint16_t)(sign | (BIAS - bias + 1 - (int)e)) };
-}
-
 /* FLD m32fp, m64fp. */
 void
 op_fld(struct exec *x)
@@ -102,13 +63,13 @@ op_fld(struct exec *x)
 	uint64_t bits = get(x, 0);
 	struct f80 v;
 
-	v = size == 4 ? widen(bits, 23, 8, &exceptions) : widen(bits, 52, 11, &exceptions);
+	v = size == 4 ? f80_widen(bits, 23, 8, &exceptions) : f80_widen(bits, 52, 11, &exceptions);
 	fpu_last(x);
 	if (push_allowed(cpu) && exceptions != 0) {
 		fpu_raise(cpu, exceptions);
 		set_c1(cpu, false);
 		/* An unmasked denormal is loaded nevertheless (SDM 1, 8.5.2). */
-		if (!masked(cpu, exceptions & FSW_IE))
+		if (!fpu_masked(cpu, exceptions & FSW_IE))
 			return;
 	}
 	push_st(cpu, v);
@@ -153,7 +114,7 @@ op_fild(struct exec *x)
 {
 	uint64_t a = sign_extend(get(x, 0), x->in.operand[0].size);
 	uint16_t sign = a >> 63 ? 0x8000 : 0;
-	unsigned e = BIAS + 63;
+	unsigned e = F80_BIAS + 63;
 
 	fpu_last(x);
 	if (sign)
@@ -162,7 +123,7 @@ op_fild(struct exec *x)
 		push_st(x->cpu, (struct f80){ 0, 0 });
 		return;
 	}
-	for (; !(a & INTEGER_BIT); e--)
+	for (; !(a & F80_INTEGER); e--)
 		a <<= 1;
 	push_st(x->cpu, (struct f80){ a, (uint16_t)(sign | e) });
 }
@@ -198,117 +159,6 @@ op_fld_constant(struct exec *x)
 
 /* --- stores --- */
 
-/* The part of a 64-bit mantissa below bit n, as rounding sees it. */
-static uint64_t
-round_off(struct cpu *cpu, uint64_t m, unsigned n, bool sticky, bool sign, bool *up, bool *inexact)
-{
-	unsigned rc = fx_get16(cpu, FX_FCW) >> 10 & 3;
-	uint64_t kept = n >= 64 ? 0 : m >> n, half;
-	bool over, equal;
-
-	if (n == 0) {
-		*inexact = sticky;
-		over = equal = false;
-	} else if (n > 64) {
-		over = equal = false;
-		*inexact = m != 0 || sticky;
-	} else {
-		uint64_t low = n == 64 ? m : m & ((UINT64_C(1) << n) - 1);
-
-		half = UINT64_C(1) << (n - 1);
-		over = low > half || (low == half && sticky);
-		equal = low == half && !sticky;
-		*inexact = low != 0 || sticky;
-	}
-	switch (rc) {
-	case 0: *up = over || (equal && (kept & 1)); break;
-	case 1: *up = sign && *inexact; break;
-	case 2: *up = !sign && *inexact; break;
-	default: *up = false; break;
-	}
-	return kept + *up;
-}
-
-/* Pseudo-NaNs, pseudo-infinities and unnormals: no format has them any more. */
-static bool
-unsupported(struct f80 v)
-{
-	return (v.se & EXP_MAX) != 0 && !(v.m & INTEGER_BIT);
-}
-
-/* A finite value to single or double: rounding, tininess after it (4.9.1.5). */
-static uint64_t
-narrow_finite(struct cpu *cpu, struct f80 v, unsigned fraction, unsigned exponent_bits,
-    unsigned *exceptions, bool *up)
-{
-	int bias = (1 << (exponent_bits - 1)) - 1, e = v.se & EXP_MAX;
-	uint64_t sign = v.se >> 15, top = (UINT64_C(1) << exponent_bits) - 1, r;
-	unsigned drop = 63 - fraction, rc = fx_get16(cpu, FX_FCW) >> 10 & 3;
-	bool inexact, tiny_up, tiny_inexact;
-
-	e = (e == 0 ? 1 : e) - BIAS + bias;
-	if (v.m == 0) {
-		*up = false;
-		return 0;
-	}
-	for (; !(v.m & INTEGER_BIT); e--)
-		v.m <<= 1;
-	r = round_off(cpu, v.m, drop, false, sign, &tiny_up, &tiny_inexact);
-	if (e <= 0 && !(e == 0 && r >> (fraction + 1))) {
-		/* Tiny.  Underflow is reported only with a loss if it is masked. */
-		unsigned shift = drop + (unsigned)(1 - e);
-
-		r = round_off(cpu, v.m, shift > 65 ? 65 : shift, false, sign, up, &inexact);
-		*exceptions |= inexact ? FSW_PE : 0;
-		if (inexact || !masked(cpu, FSW_UE))
-			*exceptions |= FSW_UE;
-		return r;
-	}
-	if (e <= 0) {	/* rounds up to the smallest normal number */
-		unsigned shift = drop + (unsigned)(1 - e);
-
-		r = round_off(cpu, v.m, shift, false, sign, up, &inexact);
-		*exceptions |= inexact ? FSW_PE : 0;
-		return r;
-	}
-	*up = tiny_up;
-	*exceptions |= tiny_inexact ? FSW_PE : 0;
-	if ((uint64_t)(unsigned)e < top)
-		r += (uint64_t)(unsigned)(e - 1) << fraction;
-	if ((uint64_t)(unsigned)e >= top || r >> fraction >= top) {
-		/* Infinity or the largest number, as RC says (table 4-10). */
-		*exceptions |= FSW_OE | FSW_PE;
-		*up = rc == 0 || (rc == 1 && sign) || (rc == 2 && !sign);
-		r = (top << fraction) - !*up;
-	}
-	return r;
-}
-
-static uint64_t
-narrow(struct cpu *cpu, struct f80 v, unsigned fraction, unsigned exponent_bits,
-    unsigned *exceptions, bool *up)
-{
-	uint64_t top = (UINT64_C(1) << exponent_bits) - 1, r;
-	uint64_t sign = (uint64_t)(v.se >> 15) << (fraction + exponent_bits);
-
-	*up = false;
-	if (unsupported(v)) {
-		*exceptions |= FSW_IE;
-		return (top | UINT64_C(1) << exponent_bits) << fraction |
-		    UINT64_C(1) << (fraction - 1);
-	}
-	if ((v.se & EXP_MAX) == EXP_MAX) {
-		r = (v.m & ~INTEGER_BIT) >> (63 - fraction);
-		if (v.m != INTEGER_BIT) {
-			if (!(v.m & QUIET_BIT))
-				*exceptions |= FSW_IE;
-			r |= UINT64_C(1) << (fraction - 1);
-		}
-		return sign | top << fraction | r;
-	}
-	return sign | narrow_finite(cpu, v, fraction, exponent_bits, exceptions, up);
-}
-
 /* FST, FSTP m32fp, m64fp. */
 static void
 store_real(struct exec *x, bool pops)
@@ -322,11 +172,11 @@ store_real(struct exec *x, bool pops)
 	if (empty)
 		exceptions = FSW_IE | FSW_SF;
 	else if (size == 4)
-		r = narrow(cpu, fpu_st(cpu, 0), 23, 8, &exceptions, &up);
+		r = f80_narrow(cpu, fpu_st(cpu, 0), 23, 8, &exceptions, &up);
 	else
-		r = narrow(cpu, fpu_st(cpu, 0), 52, 11, &exceptions, &up);
+		r = f80_narrow(cpu, fpu_st(cpu, 0), 52, 11, &exceptions, &up);
 	/* Unmasked, these leave memory and stack alone (SDM 1, 8.5). */
-	if (masked(cpu, exceptions & (FSW_IE | FSW_OE | FSW_UE))) {
+	if (fpu_masked(cpu, exceptions & (FSW_IE | FSW_OE | FSW_UE))) {
 		put(x, 0, r);
 	} else {
 		mem_span(x, size, 1, ACCESS_WRITE, &unused);
@@ -406,38 +256,6 @@ op_fstp_st(struct exec *x)
 	store_st(x, true);
 }
 
-/* To an integer of a size: invalid gives the indefinite one, 80...0. */
-static uint64_t
-to_integer(struct cpu *cpu, struct f80 v, unsigned size, bool truncate,
-    unsigned *exceptions, bool *up)
-{
-	int e = (v.se & EXP_MAX) - BIAS;
-	bool sign = v.se >> 15, inexact = false;
-	uint64_t r = 0, limit = sign_of(size) - !sign;
-
-	*up = false;
-	if (unsupported(v) || e > 63 || (v.se & EXP_MAX) == EXP_MAX)
-		goto invalid;
-	if ((v.se & EXP_MAX) == 0)
-		e = 1 - BIAS;
-	if (truncate) {
-		r = e < 0 ? 0 : v.m >> (63 - e);
-		inexact = e < 0 ? v.m != 0 : e < 63 && (v.m << (e + 1)) != 0;
-	} else {
-		unsigned drop = e < -2 ? 65 : (unsigned)(63 - e);
-
-		r = round_off(cpu, v.m, drop, false, sign, up, &inexact);
-	}
-	if (r > limit || (r == 0 && e == 63))
-		goto invalid;
-	*exceptions |= inexact ? FSW_PE : 0;
-	return sign ? 0 - r : r;
-invalid:
-	*exceptions |= FSW_IE;
-	*up = false;
-	return sign_of(size);
-}
-
 static void
 store_integer(struct exec *x, bool truncate, bool pops)
 {
@@ -450,8 +268,8 @@ store_integer(struct exec *x, bool truncate, bool pops)
 	if (fpu_empty(cpu, 0))
 		exceptions = FSW_IE | FSW_SF;
 	else
-		r = to_integer(cpu, fpu_st(cpu, 0), size, truncate, &exceptions, &up);
-	if (masked(cpu, exceptions & FSW_IE)) {
+		r = f80_to_integer(cpu, fpu_st(cpu, 0), size, truncate, &exceptions, &up);
+	if (fpu_masked(cpu, exceptions & FSW_IE)) {
 		put(x, 0, r);
 	} else {
 		mem_span(x, size, 1, ACCESS_WRITE, &unused);
@@ -565,14 +383,14 @@ op_fxam(struct exec *x)
 {
 	struct cpu *cpu = x->cpu;
 	struct f80 v = fpu_st(cpu, 0);
-	unsigned e = v.se & EXP_MAX, class;
+	unsigned e = v.se & F80_EXP_MAX, class;
 
 	if (fpu_empty(cpu, 0))
 		class = FSW_C3 | FSW_C0;
-	else if (unsupported(v))
+	else if (f80_unsupported(v))
 		class = 0;
-	else if (e == EXP_MAX)
-		class = v.m == INTEGER_BIT ? FSW_C2 | FSW_C0 : FSW_C0;
+	else if (e == F80_EXP_MAX)
+		class = v.m == F80_INTEGER ? FSW_C2 | FSW_C0 : FSW_C0;
 	else if (e == 0)
 		class = v.m == 0 ? FSW_C3 : FSW_C3 | FSW_C2;
 	else
