@@ -78,6 +78,14 @@ emit_memory(struct instance *t, unsigned rexb, unsigned rexx, unsigned spare, ui
 			index = below(8) | rexx << 3;
 		while (index == base || index == spare);
 	}
+	/*
+	 * Where the stack is used as well RSP stays near: a wild one may meet
+	 * what this process happens to have there.
+	 */
+	if (base == CPU_RSP && ((t->form->flags & OP_D64) || (t->form->trait->flags & FAR_TARGET))) {
+		index = 4;
+		style &= 1;
+	}
 	/* style: mod.  [rBP] and [R13] need a displacement. */
 	if (style == 0 && (base & 7) == 5)
 		style = 1;
