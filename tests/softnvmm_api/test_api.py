@@ -63,10 +63,3 @@ def test_version_1_client(client: Client, name: str) -> None:
 @pytest.mark.parametrize("name", sorted(set(names("v1.c")) - {"struct_is_48_bytes"}))
 def test_version_1_machine(client: Client, name: str) -> None:
     run(client("v1.c"), name, NVMM_SOFT_PROFILE="v1-svm")
-
-
-@pytest.mark.parametrize("seeded", [False, True])
-@pytest.mark.parametrize("name", names("fault.c"))
-def test_fault(client: Client, name: str, seeded: bool) -> None:
-    fault = name.replace("_", "-") if seeded else ""
-    run(client("fault.c", f"WANT_FAULT={int(seeded)}"), name, NVMM_SOFT_FAULT=fault)
