@@ -19,13 +19,16 @@ Client = Callable[..., Path]
 def names(source: str) -> list[str]:
     """What TEST(...) and ABORTS(...) a program has."""
     text = (HERE / source).read_text()
-    return [("aborts_" if macro == "ABORTS" else "") + name
-            for macro, name in re.findall(r"^(TEST|ABORTS)\((\w+)", text, re.MULTILINE)]
+    return [
+        ("aborts_" if macro == "ABORTS" else "") + name
+        for macro, name in re.findall(r"^(TEST|ABORTS)\((\w+)", text, re.MULTILINE)
+    ]
 
 
 def run(program: Path, name: str, expect: int = 0, **env: str) -> None:
-    done = subprocess.run([program, name], env={**os.environ, **env}, capture_output=True,
-                          text=True, check=False)
+    done = subprocess.run(
+        [program, name], env={**os.environ, **env}, capture_output=True, text=True, check=False
+    )
     assert done.returncode == expect, done.stderr
 
 
@@ -36,8 +39,12 @@ def test_life(client: Client, name: str) -> None:
 
 @pytest.mark.parametrize("name", names("memory.c"))
 def test_memory(client: Client, name: str) -> None:
-    run(client("memory.c"), name, -signal.SIGABRT if name.startswith("aborts_") else 0,
-        ASAN_OPTIONS="handle_abort=0")
+    run(
+        client("memory.c"),
+        name,
+        -signal.SIGABRT if name.startswith("aborts_") else 0,
+        ASAN_OPTIONS="handle_abort=0",
+    )
 
 
 @pytest.mark.parametrize("name", names("comm.c"))

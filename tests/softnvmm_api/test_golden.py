@@ -43,8 +43,11 @@ def words(case: Case, kind: str) -> Iterator[str]:
     if kind == "walk":
         yield f"gva {given['gva']}"
     else:
-        names = ("reason prot gpa inst_len inst_bytes" if kind == "mem" else
-                 "reason in port seg address_size operand_size rep str npc").split()
+        names = (
+            "reason prot gpa inst_len inst_bytes"
+            if kind == "mem"
+            else "reason in port seg address_size operand_size rep str npc"
+        ).split()
         values = (given["exit"][name] for name in names)
         yield "exit " + " ".join(v if isinstance(v, str) else f"{v:x}" for v in values)
     yield "end"
@@ -54,8 +57,9 @@ def replay(program: Path, profile: str, kind: str, cases: list[Case]) -> dict[st
     """Run all cases; what happened, by case id."""
     text = "\n".join(line for case in cases for line in words(case, kind)) + "\n"
     env = {**os.environ, "NVMM_SOFT_PROFILE": profile}
-    done = subprocess.run([program], input=text, env=env, capture_output=True, text=True,
-                          check=False)
+    done = subprocess.run(
+        [program], input=text, env=env, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     results: dict[str, Case] = {}
     now: Case = {}
@@ -74,8 +78,9 @@ def replay(program: Path, profile: str, kind: str, cases: list[Case]) -> dict[st
 
 def spread(pieces: list[list[str]]) -> dict[int, int]:
     """Bytes by address, however they were cut into pieces."""
-    return {int(gpa, 16) + i: byte
-            for gpa, data in pieces for i, byte in enumerate(bytes.fromhex(data))}
+    return {
+        int(gpa, 16) + i: byte for gpa, data in pieces for i, byte in enumerate(bytes.fromhex(data))
+    }
 
 
 def differences(case: Case, kind: str, got: Case) -> list[str]:
@@ -88,39 +93,60 @@ def differences(case: Case, kind: str, got: Case) -> list[str]:
         pairs.append(("commit", "0", got["commit"][0]))
     else:
         committed = GPRS_COMMITTED if want["ret"] == 0 else "0"
-        pairs += [("gprs", want["gprs"], got["gprs"]), ("cb", want["cb"], got["cb"]),
-                  ("mem", spread(want["mem"]), got["mem"]),
-                  ("commit", committed, got["commit"][0])]
+        pairs += [
+            ("gprs", want["gprs"], got["gprs"]),
+            ("cb", want["cb"], got["cb"]),
+            ("mem", spread(want["mem"]), got["mem"]),
+            ("commit", committed, got["commit"][0]),
+        ]
     if kind == "mem":
         given = case["in"]["exit"]
         inst = want.get("inst", [given["inst_len"], given["inst_bytes"]])
         pairs.append(("inst", [f"{int(inst[0]):x}", inst[1]], got["inst"]))
-    return [f"{case['id']} ({case.get('cls', case.get('kind'))}, q={case['q']}) "
-            f"{name}: {a} expected, {b} got" for name, a, b in pairs if a != b]
+    return [
+        f"{case['id']} ({case.get('cls', case.get('kind'))}, q={case['q']}) "
+        f"{name}: {a} expected, {b} got"
+        for name, a, b in pairs
+        if a != b
+    ]
 
 
 # Where "ideal" differs though no `q` says so: fetches of an instruction's own bytes only, limits of
 # a batch, 32-bit linear addresses (L-GM-7), and tables that two deviations refuse at once.
-BEYOND_Q = {"fetchseg", "limit", "wrap", "fetch-odd", "movs-limit", "movs-basewrap", "index-wrap",
-            "movs-wrap"}
+BEYOND_Q = {
+    "fetchseg",
+    "limit",
+    "wrap",
+    "fetch-odd",
+    "movs-limit",
+    "movs-basewrap",
+    "index-wrap",
+    "movs-wrap",
+}
 
 
 def promised(case: Case) -> bool:
     """Whether the manuals want what was measured."""
-    return (not case["q"] and case.get("cls") not in BEYOND_Q
-            and not {"ps-nopse", "bit7-last"} <= set(case.get("tags", [])))
+    return (
+        not case["q"]
+        and case.get("cls") not in BEYOND_Q
+        and not {"ps-nopse", "bit7-last"} <= set(case.get("tags", []))
+    )
 
 
 FILES = [("assist-io", "io"), ("gva-to-gpa", "walk"), ("assist-mem", "mem")]
 
 
-@pytest.mark.parametrize(("profile", "name", "kind"), [
-    *[("v1-svm", *file) for file in FILES],
-    *[("v2-svm", *file) for file in FILES],
-    ("v2-svm", "assist-mem-cmps", "mem"),     # NetBSD 10 only
-    *[("ideal", *file) for file in FILES],
-    ("ideal", "assist-mem-cmps", "mem"),
-])
+@pytest.mark.parametrize(
+    ("profile", "name", "kind"),
+    [
+        *[("v1-svm", *file) for file in FILES],
+        *[("v2-svm", *file) for file in FILES],
+        ("v2-svm", "assist-mem-cmps", "mem"),  # NetBSD 10 only
+        *[("ideal", *file) for file in FILES],
+        ("ideal", "assist-mem-cmps", "mem"),
+    ],
+)
 def test_golden(client: Callable[..., Path], profile: str, name: str, kind: str) -> None:
     cases = [case for case in load(name) if profile != "ideal" or promised(case)]
     results = replay(client("replay.c"), profile, kind, cases)
