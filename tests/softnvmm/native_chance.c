@@ -44,10 +44,11 @@ once_in(unsigned n)
 uint64_t
 value(void)
 {
-	switch (below(4)) {
+	switch (below(5)) {
 	case 0: return rnd();
 	case 1: return (uint64_t)0 - below(3) + below(3);
 	case 2: return (UINT64_C(1) << below(64)) - below(3);
+	case 3: return 8u * below(9) + below(3) - 1;	/* operand sizes, as a count */
 	default: return rnd() >> below(64);
 	}
 }

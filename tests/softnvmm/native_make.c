@@ -85,6 +85,8 @@ emit_memory(struct instance *t, unsigned rexb, unsigned rexx, unsigned spare, ui
 	if (base == CPU_RSP && ((t->form->flags & OP_D64) || (t->form->trait->flags & FAR_TARGET))) {
 		index = 4;
 		style &= 1;
+		if (rexx)		/* then index 4 is R12 */
+			t->gpr[12] = 0;
 	}
 	/* style: mod.  [rBP] and [R13] need a displacement. */
 	if (style == 0 && (base & 7) == 5)

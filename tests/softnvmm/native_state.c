@@ -15,9 +15,9 @@ static void
 random_st(uint8_t *at)
 {
 	uint64_t m = rnd() | UINT64_C(1) << 63;
-	unsigned se = below(0x8000);
+	unsigned se = below(0x8000), n;
 
-	switch (below(8)) {
+	switch (below(9)) {
 	case 0: m = se = 0; break;
 	case 1: se = 0x7FFF; m = once_in(2) ? UINT64_C(1) << 63 : rnd(); break;
 	case 2: se = 0; m = rnd() >> below(64); break;
@@ -25,6 +25,11 @@ random_st(uint8_t *at)
 	case 4: se = 16383 - 150 + below(300); break;
 	case 5: se = 16383 - 1100 + below(2200); m &= ~UINT64_C(0) << below(64); break;
 	case 6: m = rnd(); break;
+	case 7:		/* half way between two doubles, singles or integers */
+		n = below(3) == 0 ? 11 : below(2) ? 40 : 1 + below(63);
+		se = 16383 + 63 - n;
+		m = (m & ~UINT64_C(0) << n) | UINT64_C(1) << (n - 1);
+		break;
 	default: se = 16380 + below(66); m &= ~UINT64_C(0) << below(64); break;
 	}
 	se |= once_in(2) ? 0x8000 : 0;
