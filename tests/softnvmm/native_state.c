@@ -171,13 +171,13 @@ prepare_memory(struct instance *t)
 	bool free_acc = !(t->used & (1u << CPU_RAX | 1u << CPU_RDX));
 	uint64_t branch = code_offset(t);
 	uint64_t sp = t->gpr[CPU_RSP] + data_base(t);
-	unsigned align;
+	unsigned align, far = t->osize == 8 ? 4 : t->osize;	/* of a far pointer's offset */
 
 	if (flags & RETURN)
 		store(t, sp, branch, t->osize);
 	if ((flags & FAR_TARGET) && t->memory) {
-		store(t, t->target, branch, t->osize);
-		store(t, t->target + t->osize, code_selector(t), 2);
+		store(t, t->target, branch, far);
+		store(t, t->target + far, code_selector(t), 2);
 	}
 	if (flags & FAR_RETURN)
 		prepare_return(t, sp, branch);
@@ -186,7 +186,7 @@ prepare_memory(struct instance *t)
 	if (flags & POPS_SELECTOR)
 		store(t, sp, selector() | rnd() << 16, 8);
 	if (flags & FAR_POINTER)
-		store(t, t->target + t->osize, selector(), 2);
+		store(t, t->target + far, selector(), 2);
 	if (flags & INDIRECT) {
 		if (t->memory)
 			store(t, t->target, branch, t->osize);
