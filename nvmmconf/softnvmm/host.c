@@ -14,6 +14,9 @@
 
 #include "internal.h"
 
+#define HOST_LEAF1_ECX_XSAVE	(1u << 26)
+#define HOST_LEAF1_ECX_OSXSAVE	(1u << 27)
+
 #define MISC_ENABLE_FAST_STRINGS	UINT64_C(1)
 
 static const struct soft_host own = {
@@ -130,6 +133,9 @@ soft_host_cpuid(const struct soft_host *h, uint32_t leaf, uint32_t subleaf,
 
 	if (h->ncpuid == 0) {
 		cpu_cpuid(leaf, subleaf, out);
+		/* The host's kernel uses XSAVE where it can (CR4.OSXSAVE). */
+		if (leaf == 1 && (out[2] & HOST_LEAF1_ECX_XSAVE) != 0)
+			out[2] |= HOST_LEAF1_ECX_OSXSAVE;
 		return;
 	}
 	memset(out, 0, 4 * sizeof(out[0]));
