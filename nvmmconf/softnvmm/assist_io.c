@@ -302,5 +302,5 @@ nvmm_assist_io(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
 	if ((error = assist_io(&io)) != 0)
 		return soft_return(SOFT_FAULT(io.model, SOFT_F_IO_ERRNO) ?
 		    EINVAL : error);	/* nothing committed */
-	return nvmm_vcpu_setstate(mach, vcpu, NVMM_X64_STATE_GPRS);
+	return soft_assist_commit(mach, vcpu);
 }

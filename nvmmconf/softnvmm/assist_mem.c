@@ -453,5 +453,5 @@ nvmm_assist_mem(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
 	if (error != 0 || (error = assist(&m)) != 0)
 		return soft_return(error);
 	memcpy(vcpu->state->gprs, m.gprs, sizeof(m.gprs));
-	return nvmm_vcpu_setstate(mach, vcpu, NVMM_X64_STATE_GPRS);
+	return soft_assist_commit(mach, vcpu);
 }

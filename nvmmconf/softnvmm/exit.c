@@ -118,8 +118,10 @@ soft_exit_xsetbv(struct soft_vcpu *v, const struct cpu_exit *ce)
 {
 	uint64_t value = (v->cpu.gpr[CPU_RDX] << 32) |
 	    (uint32_t)v->cpu.gpr[CPU_RAX];
+	uint64_t index = SOFT_QUIRK(v->model, SOFT_Q_XSETBV_64BIT) ?
+	    v->cpu.gpr[CPU_RCX] : (uint32_t)v->cpu.gpr[CPU_RCX];
 
-	if ((v->cpu.gpr[CPU_RCX] != 0 || cpu_cpl(&v->cpu) != 0 ||
+	if ((index != 0 || cpu_cpl(&v->cpu) != 0 ||
 	    (value & ~SOFT_XCR0_MASK) != 0 || (value & 1) == 0) &&
 	    !SOFT_FAULT(v->model, SOFT_F_XSETBV)) {
 		soft_inject_gp(v);

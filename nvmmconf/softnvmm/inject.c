@@ -7,9 +7,11 @@
 
 #include "internal.h"
 
+#define EXCP_DB		1
 #define EXCP_UD		6
 #define EXCP_GP		13
 #define EXCP_CP		21
+#define DR6_BS		UINT64_C(0x4000)
 #define NMI_VECTOR	2
 
 #define VECTOR(n)	(UINT32_C(1) << (n))
@@ -115,6 +117,19 @@ refuse(struct soft_vcpu *v, uint8_t vector)
 		event->u.excp.error = 0;
 	}
 	raise_exception(v, vector, 0);
+}
+
+/* The trap of an instruction that was done for the processor (SDM 3B 17.3.1.4).
+ * An event of the caller's takes its place. */
+void
+soft_single_step(struct soft_vcpu *v)
+{
+	if ((v->cpu.rflags & SOFT_RFLAGS_TF) == 0 ||
+	    v->cpu.inject.type != CPU_EVENT_NONE ||
+	    SOFT_QUIRK(v->model, SOFT_Q_NO_SINGLE_STEP))
+		return;
+	v->cpu.dr6 |= DR6_BS;
+	raise_exception(v, EXCP_DB, 0);
 }
 
 void

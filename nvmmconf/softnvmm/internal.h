@@ -39,6 +39,7 @@
 #define SOFT_XCR0_MASK		UINT64_C(0x3)
 #define SOFT_MXCSR_MASK		UINT32_C(0xFFFF)	/* unless NVMM_SOFT_HOST */
 
+#define SOFT_RFLAGS_TF		(UINT64_C(1) << 8)
 #define SOFT_RFLAGS_IF		(UINT64_C(1) << 9)
 #define SOFT_RFLAGS_DF		(UINT64_C(1) << 10)
 #define SOFT_RFLAGS_RF		(UINT64_C(1) << 16)
@@ -73,6 +74,7 @@ soft_in(const struct soft_set *set, unsigned n)
  * the profiles that have them: soft_quirks[] in quirk.c. */
 enum soft_quirk {
 	SOFT_Q_RETURN_OVERWRITES,
+	SOFT_Q_EXITSTATE_ZERO,
 	SOFT_Q_VCPU_EXISTS_EBUSY,
 	SOFT_Q_HVA_NESTED,
 	SOFT_Q_HVA_UNCHECKED,
@@ -103,6 +105,9 @@ enum soft_quirk {
 	SOFT_Q_CPUID_HV_RAW,
 	SOFT_Q_CPUID_KHZ_RAW,
 	SOFT_Q_INVD_INVALID,
+	SOFT_Q_XSETBV_64BIT,
+	SOFT_Q_NO_SINGLE_STEP,
+	SOFT_Q_ASSIST_SHADOW,
 	SOFT_Q_WALK_PAT,
 	SOFT_Q_WALK_PS_NO_PSE,
 	SOFT_Q_WALK_PAE_2M,
@@ -300,6 +305,7 @@ struct soft_page {
 	struct nvmm_vcpu_exit exit;
 	bool has_stop;
 	uint64_t undecodable_mem;
+	bool single_step;		/* an assist did an instruction under TF */
 };
 _Static_assert(sizeof(struct soft_page) <= 4096, "the comm page is one page");
 
@@ -365,6 +371,8 @@ void soft_vcpu_put(struct soft_machine *, struct soft_vcpu *);
 void soft_vcpus_destroy(struct soft_machine *);
 unsigned soft_vcpus_count(const struct soft_machine *);
 
+/* What an assist ends with that has done an instruction, or a part of one. */
+int soft_assist_commit(struct nvmm_machine *, struct nvmm_vcpu *);
 /* The caller's comm page, or NULL if its structures name none. */
 struct nvmm_comm_page *soft_comm(const struct nvmm_machine *,
     const struct nvmm_vcpu *);
@@ -460,6 +468,8 @@ int soft_inject(struct soft_vcpu *);	/* comm.event; 0 or EINVAL */
 void soft_event_interrupted(struct soft_vcpu *);
 void soft_inject_gp(struct soft_vcpu *);
 void soft_inject_ud(struct soft_vcpu *);
+/* After an instruction that was done for the processor: #DB if TF is set. */
+void soft_single_step(struct soft_vcpu *);
 
 /* ---- walk.c: the library in the guest's memory (L-WALK, L-GM) --------------- */
 

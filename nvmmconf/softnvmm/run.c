@@ -199,6 +199,44 @@ enter(struct soft_vcpu *v, struct cpu_exit *ce)
 }
 
 static void
+exitstate(const struct soft_vcpu *v, struct nvmm_vcpu_exit *e)
+{
+	e->exitstate.rflags = v->cpu.rflags;
+	e->exitstate.cr8 = soft_cr8(v);
+	e->exitstate.int_shadow = v->cpu.int_shadow;
+	e->exitstate.int_window_exiting =
+	    (v->cpu.intercepts & CPU_INTERCEPT_INT_WINDOW) != 0;
+	e->exitstate.nmi_window_exiting = (v->cpu.intercepts &
+	    (CPU_INTERCEPT_IRET | CPU_INTERCEPT_NMI_WINDOW)) != 0;
+	e->exitstate.evt_pending = v->evt_pending;
+}
+
+/* A run that enters nothing tells what the next entry would start from
+ * (L-RUN-3); what NetBSD tells is all zero. */
+static void
+exitstate_unentered(const struct soft_vcpu *v, struct nvmm_vcpu_exit *e)
+{
+	const struct nvmm_comm_page *comm = &v->page->comm;
+
+	if (SOFT_QUIRK(v->model, SOFT_Q_EXITSTATE_ZERO))
+		return;
+	exitstate(v, e);
+	if (comm->state_commit & NVMM_X64_STATE_GPRS)
+		e->exitstate.rflags = comm->state.gprs[NVMM_X64_GPR_RFLAGS];
+	if (comm->state_commit & NVMM_X64_STATE_CRS)
+		e->exitstate.cr8 = comm->state.crs[NVMM_X64_CR_CR8] & 0xF;
+	if (comm->state_commit & NVMM_X64_STATE_INTR) {
+		e->exitstate.int_shadow = comm->state.intr.int_shadow;
+		e->exitstate.int_window_exiting =
+		    comm->state.intr.int_window_exiting;
+		e->exitstate.nmi_window_exiting =
+		    comm->state.intr.nmi_window_exiting;
+	}
+	if (comm->event_commit)
+		e->exitstate.evt_pending = 1;
+}
+
+static void
 leave(struct soft_vcpu *v, struct nvmm_vcpu_exit *e)
 {
 	struct fxsave *fpu = (struct fxsave *)v->cpu.fxsave;
@@ -208,14 +246,7 @@ leave(struct soft_vcpu *v, struct nvmm_vcpu_exit *e)
 	fpu->fx_mxcsr_mask = v->model->host->mxcsr_mask;
 	fpu->fx_zero = 0;
 
-	e->exitstate.rflags = v->cpu.rflags;
-	e->exitstate.cr8 = soft_cr8(v);
-	e->exitstate.int_shadow = v->cpu.int_shadow;
-	e->exitstate.int_window_exiting =
-	    (v->cpu.intercepts & CPU_INTERCEPT_INT_WINDOW) != 0;
-	e->exitstate.nmi_window_exiting = (v->cpu.intercepts &
-	    (CPU_INTERCEPT_IRET | CPU_INTERCEPT_NMI_WINDOW)) != 0;
-	e->exitstate.evt_pending = v->evt_pending;
+	exitstate(v, e);
 	if (SOFT_FAULT(v->model, SOFT_F_EXIT_CR8))
 		e->exitstate.cr8 = 0;
 	if (SOFT_FAULT(v->model, SOFT_F_EXIT_SHADOW))
@@ -231,13 +262,17 @@ backend(struct soft_vcpu *v, struct soft_run *r, struct nvmm_vcpu_exit *e)
 	const struct soft_vendor *vendor = v->model->profile->vendor;
 	struct nvmm_comm_page *comm = &v->page->comm;
 	struct cpu_exit ce;
-	uint64_t reason;
+	uint64_t reason, rip;
 	bool done;
 
 	soft_state_commit(v, comm->state_commit);
 	comm->state_commit = 0;
 	if (!SOFT_FAULT(v->model, SOFT_F_STATE_CACHE))
 		comm->state_cached = 0;
+	if (v->page->single_step) {
+		v->page->single_step = false;
+		soft_single_step(v);
+	}
 	if (comm->event_commit) {
 		comm->event_commit = SOFT_FAULT(v->model, SOFT_F_EVENT_TWICE);
 		if (soft_inject(v) != 0) {
@@ -249,7 +284,10 @@ backend(struct soft_vcpu *v, struct soft_run *r, struct nvmm_vcpu_exit *e)
 	}
 	do {
 		enter(v, &ce);
+		rip = v->cpu.rip;
 		done = vendor->exit(v, &ce, e);
+		if (v->cpu.rip != rip)
+			soft_single_step(v);
 		r->spent += ce.reason == CPU_EXIT_BUDGET ? SLICE : EXIT_COST;
 		/* VMX: an entry that failed as an instruction ends the loop
 		 * ahead of the check. */
@@ -275,6 +313,7 @@ loop(struct soft_vcpu *v, struct soft_run *r, struct nvmm_vcpu_exit *e)
 	do {
 		/* L-ST-6a; what is pending stays so (K-RUN-6, K-RUN-7). */
 		if (return_check(v, r, false, e->reason, &e->reason)) {
+			exitstate_unentered(v, e);
 			if (SOFT_FAULT(v->model, SOFT_F_STOP_COMMITS)) {
 				soft_state_commit(v, v->page->comm.state_commit);
 				v->page->comm.state_commit = 0;

@@ -333,6 +333,25 @@ nvmm_vcpu_getstate(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu,
 }
 
 int
+soft_assist_commit(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
+{
+	const struct soft_model *model = soft_areas_model(mach);
+	struct soft_page *page = (struct soft_page *)soft_comm(mach, vcpu);
+	uint64_t flags = NVMM_X64_STATE_GPRS;
+
+	/* L-IO-18: what else an instruction does as it ends. */
+	if (vcpu->exit->exitstate.int_shadow &&
+	    !SOFT_QUIRK(model, SOFT_Q_ASSIST_SHADOW)) {
+		if (nvmm_vcpu_getstate(mach, vcpu, NVMM_X64_STATE_INTR) == -1)
+			return -1;
+		vcpu->state->intr.int_shadow = 0;
+		flags |= NVMM_X64_STATE_INTR;
+	}
+	page->single_step = !SOFT_QUIRK(model, SOFT_Q_NO_SINGLE_STEP);
+	return nvmm_vcpu_setstate(mach, vcpu, flags);
+}
+
+int
 nvmm_vcpu_inject(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
 {
 	struct nvmm_comm_page *comm = soft_comm(mach, vcpu);

@@ -78,6 +78,19 @@ TEST(return_check_overwrites_reason)
 	vm_close(&vm);
 }
 
+TEST(exitstate_zero_unless_entered)
+{
+	struct vm vm;
+
+	scene(&vm, CODE("\xF4"));
+	vm.vcpu.state->crs[NVMM_X64_CR_CR8] = 8;
+	put_state(&vm, NVMM_X64_STATE_CRS);
+	CHECK(nvmm_vcpu_stop(&vm.vcpu) == 0);
+	run_once(&vm);
+	see_exit(&vm);
+	vm_close(&vm);
+}
+
 TEST(vcpu_exists_ebusy)
 {
 	struct nvmm_vcpu again;
@@ -398,6 +411,58 @@ TEST(invd_exits_invalid)
 
 	scene(&vm, CODE("\x0F\x08\xF4"));
 	run_once(&vm);
+	vm_close(&vm);
+}
+
+TEST(xsetbv_64bit_index)
+{
+	struct vm vm;
+
+	scene(&vm, CODE("\x0F\x01\xD1\xF4"));		/* xsetbv; hlt */
+	vm.vcpu.state->crs[NVMM_X64_CR_CR4] = 0x40000;
+	vm.vcpu.state->gprs[R(RCX)] = UINT64_C(1) << 32;
+	vm.vcpu.state->gprs[R(RAX)] = 3;
+	put_state(&vm, NVMM_X64_STATE_CRS | NVMM_X64_STATE_GPRS);
+	play(&vm, 1);
+}
+
+/* What the kernel does (CPUID), what the assist does (OUT), what is native:
+ * a trap follows each, or the native one only. */
+TEST(emulated_no_single_step)
+{
+	static const char *const code[] = { "\x0F\xA2", "\xE6\x80", "\x90\x90" };
+	struct vm vm;
+	size_t i;
+
+	for (i = 0; i < sizeof(code) / sizeof(code[0]); i++) {
+		scene(&vm, code[i], 3);
+		vm.ram[ENTRY + 2] = 0xF4;
+		set_gpr(&vm, R(RFLAGS), 0x102);
+		run_once(&vm);
+		if (vm.vcpu.exit->reason == NVMM_VCPU_EXIT_IO) {
+			see_call("assist", nvmm_assist_io(&vm.mach, &vm.vcpu));
+			run_once(&vm);
+		}
+		see("rip", gpr(&vm, R(RIP)));
+		see("dr6", get_state(&vm, ALL)->drs[NVMM_X64_DR_DR6]);
+		see_frame(&vm);
+		vm_close(&vm);
+	}
+}
+
+/* The window opens after the OUT, as it is the one instruction in the shadow
+ * of STI; with the shadow left over, after the NOP that follows. */
+TEST(assist_keeps_shadow)
+{
+	struct vm vm;
+
+	scene(&vm, CODE("\xFB\xE6\x80\x90\xF4"));	/* sti; out 0x80,al; nop */
+	get_state(&vm, ALL)->intr.int_window_exiting = 1;
+	put_state(&vm, NVMM_X64_STATE_INTR);
+	run_once(&vm);
+	see_call("assist", nvmm_assist_io(&vm.mach, &vm.vcpu));
+	run_once(&vm);
+	see("rip", gpr(&vm, R(RIP)));
 	vm_close(&vm);
 }
 
