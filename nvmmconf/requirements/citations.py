@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Where each requirement is checked, read from the sources of cases and tests.
 
-A citation is machine-readable in one of four forms:
+A citation is machine-readable in one of five forms:
 
 - `@requirement("K-HLT-1")` on a case or a Python test;
+- a Python test named after it: `test_a_init_3_an_older_version`;
 - an id in the docstring or in a comment of a Python test function;
 - an id in a comment inside a TEST(...) or ABORTS(...) of a C test program;
 - a row of `golden.csv`: measured cases that show the requirement.  It counts
@@ -31,6 +32,7 @@ from nvmmconf.requirements.table import requirements
 
 HERE = Path(__file__).parent
 ID = re.compile(r"\b[AKL]-[A-Z]+-\d+[a-z]?\b")
+NAMED = re.compile(r"test_([akl])_([a-z]+)_(\d+[a-z]?)(?:_|$)")
 C_TEST = re.compile(r"^[ \t]*(?:TEST|ABORTS)\((\w+).*?^\}|^(?:ABORTS)\((\w+)[^;]*?\)$", re.M | re.S)
 C_COMMENT = re.compile(r"/\*.*?\*/", re.S)
 GOLDEN_FOLDER = Path("tests") / "softnvmm_api" / "golden"
@@ -90,6 +92,8 @@ def python_citations(source: Path, name: str) -> Iterator[Citation]:
     ]
     for node in _functions(ast.parse(text)):
         found = list(_marked(node))
+        if named := NAMED.match(node.name):
+            found.append(f"{named[1].upper()}-{named[2].upper()}-{named[3]}")
         said = [ast.get_docstring(node) or ""]
         said += [c for line, c in comments if node.lineno <= line <= (node.end_lineno or 0)]
         found += [id_ for part in said for id_ in ID.findall(part)]
