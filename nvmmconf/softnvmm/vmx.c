@@ -278,6 +278,8 @@ vmx_intercepts(const struct soft_model *model)
 		bits |= CPU_INTERCEPT_TASK_SWITCH;
 	if (SOFT_QUIRK(model, SOFT_Q_CR8_WIDE))
 		bits |= CPU_CR8_WIDE;
+	if (SOFT_QUIRK(model, SOFT_Q_PDPTES_HELD))
+		bits |= CPU_PDPTES_HELD;
 	return bits;
 }
 

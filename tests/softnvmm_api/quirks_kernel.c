@@ -382,6 +382,31 @@ TEST(efer_mask_only)
 	vm_close(&vm);
 }
 
+/* PAE by tables of the caller: with paging on from the start, and turned on by
+ * the guest (mov eax,cr0; or eax,PG; mov cr0,eax; hlt), which loads them. */
+ON_VMX(pae_pdptes_not_loaded)
+{
+	struct nvmm_x64_state *st;
+	struct vm vm;
+	size_t i;
+
+	for (i = 0; i < 2; i++) {
+		scene(&vm, CODE("\x0F\x20\xC0\x0D\x00\x00\x00\x80"
+		    "\x0F\x22\xC0\xF4"));
+		protected_mode(&vm);
+		st = get_state(&vm, ALL);
+		memcpy(vm.ram + 0x10000, &(uint64_t){ 0x11001 }, 8);
+		memcpy(vm.ram + 0x11000, &(uint64_t){ 0x87 }, 8);
+		st->crs[NVMM_X64_CR_CR3] = 0x10000;
+		st->crs[NVMM_X64_CR_CR4] = 0x20;
+		st->crs[NVMM_X64_CR_CR0] = i == 0 ? 0x80000031 : 0x31;
+		put_state(&vm, NVMM_X64_STATE_CRS);
+		run_once(&vm);
+		see("rip", gpr(&vm, R(RIP)));
+		vm_close(&vm);
+	}
+}
+
 ON_VMX(task_switch_invalid)
 {
 	static const uint32_t to[] = { ENTRY + 7, 2, 0, 0, 0, 0, STACK };

@@ -111,6 +111,7 @@ NOT_ALL_REAL = {
     "cr0-nw-without-cd": VMX,
     "cr0-pg-off-keeps-long-entry": VMX,
     "first-entry-failed-for-good": VMX,
+    "pae-pdptes-not-loaded": VMX,
     "task-switch-invalid": VMX,
     # of an emulated or an old processor
     "int-n-runs-twice": set(),

@@ -65,6 +65,8 @@ struct cpu_seg {
 #define CPU_INTERCEPT_RDPMC		0x0400u
 /* No intercept: the hypervisor keeps CR8 and takes any value for it. */
 #define CPU_CR8_WIDE			0x8000u
+/* PDPTEs are registers, which only the guest's writes to CR0, CR3, CR4 load. */
+#define CPU_PDPTES_HELD			0x10000u
 
 enum cpu_exit_reason {
 	CPU_EXIT_BUDGET,	/* the instruction budget is used up */
@@ -191,6 +193,8 @@ struct cpu {
 			uint32_t access;
 		} cache[CPU_PAGE_CACHE];
 		struct cpu_tlb tlb;
+		uint64_t pdpte[4];	/* CPU_PDPTES_HELD */
+		bool pdptes_wanted;	/* to be loaded at the next walk */
 		bool ss_shadow;	/* the shadow is that of MOV SS or POP SS */
 	} private;
 };

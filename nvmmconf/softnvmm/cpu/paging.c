@@ -247,13 +247,42 @@ walk_long(struct exec *x, struct walk *w, uint64_t table, int level)
 	w->found.gpa = (entry & PTE_ADDRESS & ~(size - 1)) | (w->linear & (size - 1));
 }
 
+#define PDPTE_RESERVED	(UINT64_C(0xFFF00000000001E6) | (PTE_ADDRESS & ~PHYS_MASK))
+
+/* As registers, they are loaded late: a walk comes after each load, and it can
+ * be cut short by an exit as the load itself would be. */
+static uint64_t
+pdpte_held(struct exec *x, struct walk *w, unsigned n)
+{
+	struct cpu_private *held = &x->cpu->private;
+	unsigned i;
+
+	if (held->pdptes_wanted) {
+		struct span s = {
+			.part = { physical(x, x->cpu->cr3 & 0xFFFFFFE0u,
+			    CPU_ACCESS_WRITE), NULL },
+			.len = { sizeof(held->pdpte), 0 }
+		};
+
+		for (i = 0; i < 4; i++)
+			held->pdpte[i] = span_load(&s, 8 * i, 8);
+		held->pdptes_wanted = false;
+	}
+	if (!(held->pdpte[n] & PTE_P))
+		page_fault(x, w, 0);
+	if (held->pdpte[n] & PDPTE_RESERVED)
+		page_fault(x, w, PF_P | PF_RSVD);
+	return held->pdpte[n];
+}
+
 /* PAE: four pointers, not cached, as under nested paging (APM 2, 15.25.10). */
 static void
 walk_pae(struct exec *x, struct walk *w)
 {
-	uint64_t at = (x->cpu->cr3 & 0xFFFFFFE0u) + 8 * (w->linear >> 30 & 3);
-	uint64_t pointer = walk_entry(x, w, at,
-	    UINT64_C(0xFFF00000000001E6) | (PTE_ADDRESS & ~PHYS_MASK));
+	unsigned n = w->linear >> 30 & 3;
+	uint64_t pointer = (x->cpu->intercepts & CPU_PDPTES_HELD) ?
+	    pdpte_held(x, w, n) :
+	    walk_entry(x, w, (x->cpu->cr3 & 0xFFFFFFE0u) + 8 * n, PDPTE_RESERVED);
 
 	w->depth = 0;		/* these have no A bit */
 	walk_long(x, w, pointer & PTE_ADDRESS, 2);

@@ -341,6 +341,8 @@ cpu_reset(struct cpu *cpu)
 	cpu->fxsave[0] = 0x40;		/* FCW 0x0040 */
 	cpu->fxsave[24] = 0x80;		/* MXCSR 0x1F80 */
 	cpu->fxsave[25] = 0x1F;
+	memset(cpu->private.pdpte, 0, sizeof(cpu->private.pdpte));
+	cpu->private.pdptes_wanted = false;
 	cpu->int_shadow = cpu->nmi_blocked = false;
 	cpu->inject.type = CPU_EVENT_NONE;
 	cpu->unimplemented = 0;

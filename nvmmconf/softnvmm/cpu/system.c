@@ -53,6 +53,7 @@ write_cr4(struct cpu *cpu, uint64_t value)
 bool
 cpu_write_cr(struct cpu *cpu, unsigned cr, uint64_t value)
 {
+	cpu->private.pdptes_wanted = true;
 	return cr == 0 ? write_cr0(cpu, value) : write_cr4(cpu, value);
 }
 
@@ -100,6 +101,7 @@ op_mov_to_cr(struct exec *x)
 		if (value & ~PHYS_MASK)
 			gp0(x);
 		cpu->cr3 = value;
+		cpu->private.pdptes_wanted = true;
 		tlb_flush_local(cpu);
 		break;
 	case 8:

@@ -73,6 +73,7 @@ load_task(struct exec *x, const struct tss *t, bool nested)
 	cpu->seg[CPU_SS].dpl = cpu->rflags & FLAG_VM ? 3 : cpu->seg[CPU_CS].selector & 3;
 	if (t->word == 4 && (cpu->cr0 & CR0_PG)) {
 		cpu->cr3 = span_load(&t->span, TSS_CR3, 4);
+		cpu->private.pdptes_wanted = true;
 		tlb_flush_local(cpu);
 	}
 }
