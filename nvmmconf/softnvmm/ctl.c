@@ -20,7 +20,7 @@ kctl(int op, void *data, size_t size)
 	/* Order: kernel spec 2.2. */
 	if (op != NVMM_CTL_MACH_INFO || size != sizeof(info))
 		return EINVAL;
-	if ((error = soft_copyin(&info, data, sizeof(info))) != 0)
+	if ((error = soft_copy(&info, data, sizeof(info))) != 0)
 		return error;
 	if ((error = soft_machine_get(info.machid, true, &m)) != 0)
 		return error;
@@ -30,8 +30,7 @@ kctl(int op, void *data, size_t size)
 	info.pid = m->pid;
 	info.time = m->time;
 	soft_machine_put(m);
-	memcpy(data, &info, sizeof(info));
-	return 0;
+	return soft_copy(data, &info, sizeof(info));
 }
 
 int

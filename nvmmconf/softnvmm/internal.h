@@ -317,6 +317,7 @@ struct soft_cpuid {
 
 struct soft_vcpu {
 	pthread_mutex_t lock;		/* kernel spec 2.3: one operation a time */
+	unsigned waiting, turns;	/* who waits for it; how often it was taken */
 	bool present;
 	uint32_t id;
 	struct soft_machine *machine;
@@ -358,8 +359,8 @@ pid_t soft_owner(void);			/* 0: root */
 
 /* -1 with errno, or 0: what a system call gives its caller. */
 int soft_return(int error);
-/* Kernel copyin: EFAULT rather than a crash. */
-int soft_copyin(void *to, const void *from, size_t);
+/* Kernel copyin and copyout: EFAULT rather than a crash. */
+int soft_copy(void *to, const void *from, size_t);
 
 /* Found: locked (and for a vCPU its machine shared).  Else an errno in the
  * order of kernel spec 2.2. */

@@ -39,21 +39,23 @@ soft_owner(void)
 }
 
 int
-soft_copyin(void *to, const void *from, size_t size)
+soft_copy(void *to, const void *from, size_t size)
 {
+	const ssize_t all = (ssize_t)size;
 	int ends[2], error = 0;
 
-	if (from == NULL)
+	/*
+	 * Through a pipe, which has room for it: read and write say EFAULT
+	 * of an address that is not the caller's, where memcpy would die.
+	 */
+	if (to == NULL || from == NULL)
 		return EFAULT;
-	/* A bad address is a write's EFAULT; what is written fits a pipe. */
-	if (pipe(ends) == 0) {
-		if (write(ends[1], from, size) != (ssize_t)size)
-			error = EFAULT;
-		close(ends[0]);
-		close(ends[1]);
-	}
-	if (error == 0)
-		memcpy(to, from, size);
+	if (pipe(ends) != 0)
+		return errno;
+	if (write(ends[1], from, size) != all || read(ends[0], to, size) != all)
+		error = EFAULT;
+	close(ends[0]);
+	close(ends[1]);
 	return error;
 }
 

@@ -5,6 +5,7 @@
  * (spec libnvmm 4.3 to 4.6, kernel 2 and 6).
  */
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -47,6 +48,22 @@ vcpu_slot(struct soft_machine *m, uint32_t cpuid, bool create,
 	return error;
 }
 
+/*
+ * A mutex goes to whoever asks first once it is free, which is the thread
+ * that just let go of it if it runs in a loop; soft_vcpu_put() therefore lets
+ * one of those waiting go first.
+ */
+static void
+take_turn(struct soft_vcpu *v)
+{
+	if (pthread_mutex_trylock(&v->lock) != 0) {
+		__atomic_add_fetch(&v->waiting, 1, __ATOMIC_RELAXED);
+		pthread_mutex_lock(&v->lock);
+		__atomic_sub_fetch(&v->waiting, 1, __ATOMIC_RELAXED);
+	}
+	__atomic_add_fetch(&v->turns, 1, __ATOMIC_RELAXED);
+}
+
 int
 soft_vcpu_get(uint32_t machid, uint32_t cpuid, struct soft_machine **mp,
     struct soft_vcpu **vp)
@@ -58,7 +75,7 @@ soft_vcpu_get(uint32_t machid, uint32_t cpuid, struct soft_machine **mp,
 	if ((error = soft_machine_get(machid, false, &m)) != 0)
 		return error;
 	if ((error = vcpu_slot(m, cpuid, false, &v)) == 0) {
-		pthread_mutex_lock(&v->lock);
+		take_turn(v);
 		if (v->present) {
 			*mp = m;
 			*vp = v;
@@ -74,7 +91,13 @@ soft_vcpu_get(uint32_t machid, uint32_t cpuid, struct soft_machine **mp,
 void
 soft_vcpu_put(struct soft_machine *m, struct soft_vcpu *v)
 {
+	unsigned turn = v->turns;
+
 	pthread_mutex_unlock(&v->lock);
+	/* The machine is held still, so v is there. */
+	while (__atomic_load_n(&v->waiting, __ATOMIC_RELAXED) != 0 &&
+	    __atomic_load_n(&v->turns, __ATOMIC_RELAXED) == turn)
+		sched_yield();
 	soft_machine_put(m);
 }
 
@@ -206,7 +229,7 @@ kvcpu_configure(uint32_t machid, uint32_t cpuid, uint64_t op,
 		return EINVAL;		/* K-CONF-1: before the ids */
 	if ((error = soft_vcpu_get(machid, cpuid, &m, &v)) != 0)
 		return error;
-	error = soft_copyin(&c, conf, op == NVMM_VCPU_CONF_CPUID ?
+	error = soft_copy(&c, conf, op == NVMM_VCPU_CONF_CPUID ?
 	    sizeof(c.cpuid) : sizeof(c.tpr));
 	if (error != 0)
 		;

@@ -235,7 +235,7 @@ TEST(configure)
 
 TEST(ctl)
 {
-	struct nvmm_ctl_mach_info info;
+	struct nvmm_ctl_mach_info info, *page;
 	struct vm vm;
 	uint8_t *more = spare(4 * PAGE);
 
@@ -255,6 +255,13 @@ TEST(ctl)
 	info.machid = 128;
 	FAILS(EINVAL, nvmm_ctl(NVMM_CTL_MACH_INFO, &info, sizeof(info)));
 	FAILS(EFAULT, nvmm_ctl(NVMM_CTL_MACH_INFO, NULL, sizeof(info)));
+	/* What cannot be written is the kernel's EFAULT too. */
+	page = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	page->machid = vm.mach.machid;
+	CHECK(mprotect(page, 4096, PROT_READ) == 0);
+	FAILS(EFAULT, nvmm_ctl(NVMM_CTL_MACH_INFO, page, sizeof(*page)));
+	munmap(page, 4096);
 	vm_close(&vm);
 }
 

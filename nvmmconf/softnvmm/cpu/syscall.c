@@ -53,7 +53,8 @@ op_syscall(struct exec *x)
 	}
 	cpu->gpr[CPU_RCX] = x->next_rip;
 	cpu->gpr[CPU_R11] = cpu->rflags & ~(uint64_t)FLAG_RF;
-	cpu->rflags &= ~(cpu->sfmask | FLAG_RF);
+	/* SFMASK may have bit 1 set; RFLAGS always has (SDM 1 3.4.3). */
+	cpu->rflags = (cpu->rflags & ~(cpu->sfmask | FLAG_RF)) | FLAG_ONE;
 	flat_segments(cpu, cs, cs + 8, 0, true);
 	cpu->rip = target;
 }

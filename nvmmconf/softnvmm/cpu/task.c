@@ -24,7 +24,8 @@ struct tss {
 #define TSS_TRAP	0x64u
 
 static void
-open_tss(struct exec *x, const struct cpu_seg *seg, struct tss *t)
+open_tss(struct exec *x, const struct cpu_seg *seg, enum access access,
+    struct tss *t)
 {
 	bool big = seg->type & TSS_32;
 
@@ -32,7 +33,7 @@ open_tss(struct exec *x, const struct cpu_seg *seg, struct tss *t)
 	t->eip = big ? 0x20 : 0x0E;
 	t->nseg = big ? CPU_NSEG : CPU_DS + 1;
 	t->ldt = big ? 0x60 : 0x2A;
-	system_span(x, seg->base, big ? 0x68 : 0x2C, ACCESS_WRITE, &t->span);
+	system_span(x, seg->base, big ? 0x68 : 0x2C, access, &t->span);
 }
 
 static uint64_t
@@ -253,8 +254,9 @@ task_switch(struct exec *x, struct descriptor *to, enum cause cause, uint64_t fl
 		fault(x, EXC_TS, to->seg.selector & 0xFFFC);
 	if (cpu->intercepts & CPU_INTERCEPT_TASK_SWITCH)
 		leave(x, CPU_EXIT_TASK_SWITCH);
-	open_tss(x, &cpu->tr, &from);
-	open_tss(x, &to->seg, &t);
+	open_tss(x, &cpu->tr, ACCESS_WRITE, &from);
+	/* The new TSS is written for the link back only (SDM 3A 8.3). */
+	open_tss(x, &to->seg, nested ? ACCESS_WRITE : ACCESS_READ, &t);
 	remember(x, old, to->at);
 	if (!nested)
 		update_system(x, old + 5, TSS_BUSY, 0);
