@@ -75,6 +75,34 @@ def test_nmi_blocks_nmis_until_iret(cpu):
     assert (cpu["cs.selector"], cpu["rip"], cpu["nmi_blocked"]) == (0, 0x7C00, 0)
 
 
+def test_an_iret_that_faults_unblocks_nmis(cpu):
+    """SDM 3A 6.7.1: IRET unblocks NMIs even if it causes a fault."""
+    cpu.long_mode("push 0; push 0; push 2; push 0; push 0; iretq")  # to a null CS
+    cpu["nmi_blocked"] = 1
+    assert cpu.run() is Exit.HLT
+    assert cpu.vector() == GP
+    assert cpu.frame(error=True)["rip"] == 0x800A
+    assert cpu["nmi_blocked"] == 0
+
+
+def test_an_iret_that_memory_cuts_short_keeps_nmis_blocked(cpu):
+    """SDM 3A 6.7.1: "until the next execution of the IRET instruction", which is to come yet."""
+    cpu.long_mode("iretq")
+    cpu["nmi_blocked"] = 1
+    cpu["rsp"] = PTE
+    cpu.rights(PTE, 0)
+    assert cpu.run() is Exit.MEMORY
+    assert (cpu["rip"], cpu["nmi_blocked"]) == (0x8000, 1)
+
+
+def test_another_instruction_that_faults_keeps_nmis_blocked(cpu):
+    """SDM 3A 6.7.1: of all instructions it is IRET that unblocks NMIs."""
+    cpu.long_mode("ud2")
+    cpu["nmi_blocked"] = 1
+    assert cpu.run() is Exit.HLT
+    assert (cpu.vector(), cpu["nmi_blocked"]) == (UD, 1)
+
+
 def test_iret_is_intercepted_before_it_runs(cpu):
     real(cpu, "iret")
     cpu["intercepts"] = IRET
@@ -175,6 +203,19 @@ def test_two_contributory_faults_are_a_double_fault(cpu):
     assert cpu.run() is Exit.HLT
     assert cpu.vector() == DF
     assert cpu.frame(error=True)["error"] == 0
+
+
+@pytest.mark.parametrize("resume", [0, RF])
+def test_a_double_fault_pushes_rf_as_it_was(cpu, resume):
+    """SDM 3B 17.3.1.1: 1 is pushed for fault-class exceptions; #DF is an abort, one of the
+    "other cases", for which it is the value in EFLAGS when the handler was called."""
+    cpu.long_mode("div ecx")
+    cpu.set(rcx=0, rflags=resume | 2)
+    cpu.gate(DE, 0, attr=0)
+    cpu.gate(GP, cpu.HANDLERS + GP, attr=0x8600)
+    assert cpu.run() is Exit.HLT
+    assert cpu.vector() == DF
+    assert cpu.frame(error=True)["rflags"] == resume | 2
 
 
 def test_a_benign_fault_and_a_contributory_one_come_one_by_one(cpu):

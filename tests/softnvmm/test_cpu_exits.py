@@ -74,6 +74,14 @@ def test_msrs_of_the_processor_do_not_exit_and_others_do(cpu):
     assert real_vector(cpu) == GP
 
 
+def test_the_flag_mask_of_syscall_has_32_bits(cpu):
+    """APM 2 6.1.1: bits 63:32 of SFMASK are reserved, and read as zero."""
+    cpu.long_mode("wrmsr; xor eax,eax; mov edx,eax; rdmsr; hlt")
+    cpu.set(rcx=0xC0000084, rax=0x89AB_CDEF, rdx=0x0123_4567)
+    assert cpu.run() is Exit.HLT
+    assert (cpu["rax"], cpu["rdx"], cpu["sfmask"]) == (0x89AB_CDEF, 0, 0x89AB_CDEF)
+
+
 def test_the_budget_and_the_kick_stop_between_instructions(cpu):
     real(cpu, "rep stosb; hlt")
     cpu.set(rcx=100, rdi=0x1000)

@@ -166,6 +166,28 @@ def test_a_port_is_allowed_by_the_bitmap_of_the_tss(cpu):
         assert allowed or cpu.vector() == GP
 
 
+@pytest.mark.parametrize(
+    ("port", "source", "limit", "allowed"),
+    [
+        (0x1F, "in ax,dx", 0x6C, True),
+        (0x1F, "in ax,dx", 0x6B, False),
+        (0x18, "in al,dx", 0x6C, True),
+        (0x18, "in al,dx", 0x6B, False),
+        (0x17, "in ax,dx", 0x6B, True),
+    ],
+)
+def test_the_byte_behind_a_port_in_the_bitmap_is_within_the_tss(cpu, port, source, limit, allowed):
+    """SDM 1 19.5.2: "the processor reads two bytes from the I/O permission bit map for every
+    access to an I/O port"; the byte behind the map "must be within the segment limit"."""
+    cpu.long_mode(source, user=True)
+    cpu["tr.limit"] = limit
+    cpu.put(cpu.TSS + 0x68, 0, 8)
+    cpu["rdx"] = port
+    assert cpu.run() is (Exit.IO if allowed else Exit.HLT)
+    if not allowed:
+        assert (cpu.vector(), cpu.frame(error=True)["error"]) == (GP, 0)
+
+
 def test_sysenter_and_sysexit_in_protected_mode(cpu):
     cpu.long_mode("nop")
     cpu.set(cr0=0x11, efer=0, cr4=0)

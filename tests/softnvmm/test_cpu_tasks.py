@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Task switches, virtual-8086 mode, stacks of a TSS and the TLB, where a hypervisor or nobody but us can see it."""
+"""Task switches, virtual-8086 mode and the TLB, where a hypervisor or nobody but us can see it."""
 
 import pytest
 from cpu_machine import EXEC, INTR, READ, WRITE, Cpu, Exit, assemble
-from cpu_scene import GP, TS
 from test_cpu_tables import CODE, protected
 
 TASK, NEW, OLD_TSS, NEW_TSS, NEW_STACK = 0x48, 0x50, 0x106000, 0x120000, 0x131000
@@ -74,8 +73,7 @@ def test_an_event_that_memory_cuts_short_after_the_switch_comes_again(cpu):
     assert cpu.read(OLD_TSS + 0x20, 4) == CODE
 
 
-def virtual_8086(cpu):
-    """Virtual-8086 mode with IOPL 0, at 0x800:0, and a stack for its handlers at 0x30000."""
+def test_an_interrupt_from_virtual_8086_mode(cpu):
     protected(cpu, "nop")
     base = cpu.TSS
     cpu.put(base + 4, 0x30000, 4)
@@ -85,10 +83,6 @@ def virtual_8086(cpu):
         cpu.segment(name, selector, 3, 3, base=selector << 4, limit=0xFFFF)
         cpu[f"{name}.g"] = 0
     cpu.set(rip=0, rflags=0x20202, rsp=0x100)
-
-
-def test_an_interrupt_from_virtual_8086_mode(cpu):
-    virtual_8086(cpu)
     cpu["inject.type"], cpu["inject.vector"] = INTR, 0x30
     assert cpu.run() is Exit.HLT
     assert cpu["rip"] == cpu.HANDLERS + 0x30
@@ -98,97 +92,6 @@ def test_an_interrupt_from_virtual_8086_mode(cpu):
     assert at + 36 == 0x30000
     assert [cpu[f"{name}.selector"] for name in ("es", "ds", "fs", "gs")] == [0, 0, 0, 0]
     assert cpu["rflags"] & 0x20200 == 0
-
-
-def test_an_iret_that_virtual_8086_mode_forbids_unblocks_nmis(cpu):
-    """SDM 3A 6.7.1: "if the IRET instruction executes with EFLAGS.VM = 1 and IOPL of less than
-    3", #GP, "NMIs are unblocked before the exception handler is invoked"."""
-    virtual_8086(cpu)
-    cpu.write(CODE, assemble("iret", 16, 0))
-    cpu["nmi_blocked"] = 1
-    assert cpu.run() is Exit.HLT
-    assert cpu.vector() == GP
-    assert (cpu.read(cpu["rsp"], 4), cpu.read(cpu["rsp"] + 4, 4)) == (0, 0), "error, EIP"
-    assert cpu["nmi_blocked"] == 0
-
-
-# --- stacks in a TSS, system descriptors ---
-
-LEVEL2_CS, LEVEL2_SS = 0x60, 0x68
-
-
-@pytest.mark.parametrize(
-    ("kind", "word", "limit"), [(0xB, 4, 25), (3, 2, 13)], ids=["32-bit TSS", "16-bit TSS"]
-)
-@pytest.mark.parametrize("short", [0, 1])
-def test_the_inner_stack_lies_within_the_tss(cpu, kind, word, limit, short):
-    """SDM 2A, INT n: #TS with the TSS's selector if "TSSstackAddress + 5" (16-bit: 3) "> current
-    TSS limit"; here for level 2, while level 0, with the handler, has its stack."""
-    protected(cpu, "nop")
-    cpu.put(cpu.GDT + LEVEL2_CS, 0x00CFDB000000FFFF, 8)
-    cpu.put(cpu.GDT + LEVEL2_SS, 0x00CFD3000000FFFF, 8)
-    cpu.put(cpu.GDT + 0x70, 0x00CFFB000000FFFF, 8)
-    for seg in ("es", "ss", "ds"):
-        cpu.segment(seg, cpu.USER_DS, 3, 3, db=1)
-    cpu.segment("cs", 0x73, 0xB, 3, db=1)
-    cpu.write(CODE, assemble("int 0x40", 32, CODE))
-    cpu.put(cpu.IDT + 8 * 0x40, 0x9000 | LEVEL2_CS << 16 | 0xEE00 << 32, 8)
-    cpu.segment("tr", cpu.TASK, kind, 0, base=cpu.TSS, limit=limit - short)
-    cpu["tr.s"] = 0
-    for level, top, ss in ((0, 0x7000, cpu.DS64), (2, 0x6000, LEVEL2_SS | 2)):
-        cpu.put(cpu.TSS + word + 2 * word * level, top, word)
-        cpu.put(cpu.TSS + 2 * word + 2 * word * level, ss, 2)
-    assert cpu.run(1) is Exit.BUDGET
-    if short:
-        assert (cpu["rip"], cpu["cs.selector"]) == (cpu.HANDLERS + TS, cpu.CS32)
-        assert (cpu.read(cpu["rsp"], 4), cpu.read(cpu["rsp"] + 4, 4)) == (cpu.TASK, CODE)
-    else:
-        assert (cpu["rip"], cpu["cs.selector"]) == (0x9000, LEVEL2_CS | 2)
-        assert (cpu["rsp"], cpu["ss.selector"]) == (0x6000 - 20, LEVEL2_SS | 2)
-
-
-@pytest.mark.parametrize("short", [0, 1])
-def test_an_interrupt_stack_lies_within_the_tss(cpu, short):
-    """SDM 2A, INT n: #TS with the TSS's selector if "TSSstackAddress + 7 > current TSS limit"."""
-    cpu.long_mode("int 0x40")
-    cpu.gate(0x40, cpu.HANDLERS + 0x40, ist=7)
-    cpu.put(cpu.TSS + 84, cpu.STACK1, 8)
-    cpu["tr.limit"] = 91 - short
-    assert cpu.run() is Exit.HLT
-    assert cpu.vector() == (TS if short else 0x40)
-    if short:
-        assert cpu.frame(error=True)["error"] == cpu.TASK
-    else:
-        assert cpu["rsp"] == cpu.STACK1 - 40
-
-
-@pytest.mark.parametrize(
-    ("source", "low"),
-    [
-        ("ltr ax; cpuid", 0x67 | 0x8900 << 32),
-        ("lldt ax; cpuid", 0x67 | 0x8200 << 32),
-        ("call fword ptr [rbx]", 0x9000 | Cpu.CS64 << 16 | 0x8C00 << 32),
-    ],
-    ids=["TSS", "LDT", "call gate"],
-)
-def test_the_upper_half_of_a_system_descriptor_has_type_0(cpu, source, low):
-    """SDM 3A 5.8.3.1, 7.2.3: bits 12:8 of the last doubleword are 0, or it is #GP(selector): no
-    upper half passes for a descriptor of its own.  The bits around them are nobody's."""
-    for bit in range(6, 15):
-        cpu.long_mode(source)
-        cpu.write(0x9000, assemble("cpuid"))
-        cpu.put(cpu.GDT + NEW, low, 8)
-        cpu.put(cpu.GDT + NEW + 8, 1 << (32 + bit), 8)
-        cpu.put(0x40000, NEW << 32, 6)
-        cpu.set(rax=NEW, rbx=0x40000)
-        if 8 <= bit <= 12:
-            assert cpu.run() is Exit.HLT, bit
-            assert (cpu.vector(), cpu.frame(error=True)["error"]) == (GP, NEW), bit
-        else:
-            assert cpu.run() is Exit.CPUID, bit
-
-
-# --- flags of a frame, the TLB ---
 
 
 def test_vm_in_a_frame_counts_at_level_0_only(cpu):

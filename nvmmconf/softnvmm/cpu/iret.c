@@ -104,8 +104,8 @@ op_iret(struct exec *x)
 
 	if (cpu->intercepts & CPU_INTERCEPT_IRET)
 		leave(x, CPU_EXIT_IRET);
+	x->nmi_unblock = true;	/* whatever faults below, IOPL too (SDM 3A 6.7.1) */
 	check_v86_iopl(x);
-	x->nmi_unblock = true;
 	if (real_segments(cpu)) {
 		iret_real(x);
 		return;
