@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: BSD-2-Clause
  *
  * The seeded faults: names and meanings.  A BH number is the entry of the bug
- * history that the fault is modelled on.  tests/softnvmm_api/faults.c has a
+ * history that the fault is modelled on.  tests/softnvmm_api/faults_*.c have a
  * scenario for each, which comes out differently with the fault.
  */
 #include "internal.h"

@@ -51,8 +51,6 @@ def test_every_fault_has_a_scenario_and_a_meaning() -> None:
 def test_fault_shows(client: Client, fault: str) -> None:
     program = client(scenarios()[fault])
     wrong = play(program, fault, fault)
-    if program.parent.name.startswith("sanitized"):
-        return  # what it was run for: a fault breaks the guest's world, not ours
     right = play(program, fault, "")
     assert play(program, fault, "") == right, "the scenario itself varies"
     assert wrong != right

@@ -315,6 +315,23 @@ def test_golden_kernel(
     assert not stale, "listed, but agreeing:\n" + "\n".join(stale)
 
 
+# So many are listed; a fix takes some away, here too.
+PINNED = {"kernel-svm": 62, "kernel-svm-v3": 63, "kernel-vmx-v3": 44}
+
+
 def test_few_are_listed() -> None:
-    total = sum(len(load(file)) - 1 for file, _ in FILES)
-    assert sum(len(listed(file)) for file, _ in FILES) < 0.03 * total
+    """Of the steps measured, and, what is more to the point, of those compared."""
+    parts = []
+    for file, _ in FILES:
+        steps = load(file)[1:]
+        parts.append((file, len(listed(file)), len(steps), sum(compared(s) for s in steps)))
+    total = tuple(sum(column) for column in zip(*(part[1:] for part in parts), strict=True))
+    for name, count, measured, ours in [*parts, ("all", *total)]:
+        print(
+            f"\n{name}: {count} listed of {measured} steps measured ({count / measured:.2%}), "
+            f"of {ours} compared ({count / ours:.2%})",
+            end="",
+        )
+    assert {file: count for file, count, *_ in parts} == PINNED
+    assert len(LISTED.read_text().splitlines()) == 1 + total[0]
+    assert total[0] < 0.03 * total[1]  # as the issue counts
