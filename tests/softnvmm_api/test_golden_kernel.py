@@ -321,17 +321,22 @@ PINNED = {"kernel-svm": 62, "kernel-svm-v3": 63, "kernel-vmx-v3": 44}
 
 def test_few_are_listed() -> None:
     """Of the steps measured, and, what is more to the point, of those compared."""
-    parts = []
+    parts: list[tuple[str, int, int, int]] = []
     for file, _ in FILES:
         steps = load(file)[1:]
         parts.append((file, len(listed(file)), len(steps), sum(compared(s) for s in steps)))
-    total = tuple(sum(column) for column in zip(*(part[1:] for part in parts), strict=True))
-    for name, count, measured, ours in [*parts, ("all", *total)]:
+    total = (
+        "all",
+        sum(part[1] for part in parts),
+        sum(part[2] for part in parts),
+        sum(part[3] for part in parts),
+    )
+    for name, count, measured, ours in [*parts, total]:
         print(
             f"\n{name}: {count} listed of {measured} steps measured ({count / measured:.2%}), "
             f"of {ours} compared ({count / ours:.2%})",
             end="",
         )
     assert {file: count for file, count, *_ in parts} == PINNED
-    assert len(LISTED.read_text().splitlines()) == 1 + total[0]
-    assert total[0] < 0.03 * total[1]  # as the issue counts
+    assert len(LISTED.read_text().splitlines()) == 1 + total[1]
+    assert total[1] < 0.03 * total[2]  # as the issue counts
