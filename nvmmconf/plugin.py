@@ -24,7 +24,14 @@ from nvmmconf.results import Planned, ResultsError, Run
 from nvmmconf.suite.collect import case_stem, common_modes, guests_named, planned
 from nvmmconf.suite.marker import MARKER, cited
 from nvmmconf.suite.recorder import CaseRecorder
-from nvmmconf.suite.session import Pages, RunSession, new_run_folder, read_plan, write_plan
+from nvmmconf.suite.session import (
+    PLAN_FILE,
+    Pages,
+    RunSession,
+    new_run_folder,
+    read_plan,
+    write_plan,
+)
 from nvmmconf.suite.summary import summary_lines
 from nvmmconf.suite.target import Target, TargetError, find_targets, seeded_faults
 from nvmmconf.suite.vm import DEFAULT_TIMEOUT, VirtualMachine
@@ -294,7 +301,7 @@ def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
     if not ids:
         return
     session = harness.session
-    if not session.plan and (session.folder / "plan.jsonl").exists():
+    if not session.plan and (session.folder / PLAN_FILE).exists():
         session.workers = len(node.nodemanager.specs)
         session.begin(read_plan(session.folder))
 

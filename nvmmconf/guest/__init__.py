@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Guests: from template to image, and what an image says about itself.
 
-library = GuestLibrary(Path("guests"), Path(".guest-cache"))
+library = GuestLibrary(Path("guests"), Path("build/guests"))
 image = library.image("hlt", Mode.LONG64)
 image.symbol("after_hlt"), image.segments, image.entry_state, disassemble(image)
 """

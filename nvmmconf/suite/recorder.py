@@ -36,6 +36,9 @@ class CaseRecorder:
         self._worker = worker
         self._writer = RecordWriter(folder / worker_file(worker))
         self._case: str | None = None
+        self._forget()
+
+    def _forget(self) -> None:
         self._verdict = Verdict.PASS
         self._message = ""
         self._details = ""
@@ -47,11 +50,7 @@ class CaseRecorder:
         """A case starts now."""
         self._writer.write(Started(plan.case, self._worker, utc_now()))
         self._case = plan.case
-        self._verdict = Verdict.PASS
-        self._message = self._details = ""
-        self._seconds = 0.0
-        self._comparisons = []
-        self._runs = ()
+        self._forget()
 
     def compare(self, operator: str, observed: object, expected: object) -> None:
         """A comparison of the case does not hold."""

@@ -296,6 +296,13 @@ def test_a_final_rip_inside_an_instruction(tmp_path: Path) -> None:
     assert "0x1014, is inside this instruction" in row
 
 
+def test_what_the_libnvmm_could_not_do_is_told(tmp_path: Path) -> None:
+    """Or a reader takes the model's gap for the target's defect."""
+    page = only_case_page(tmp_path / "a", with_guest(note="it lacks <fadd>"))
+    assert "The libnvmm says: it lacks <fadd>." in page.words
+    assert "The libnvmm says" not in only_case_page(tmp_path / "b", with_guest()).words
+
+
 def test_a_final_rip_elsewhere_or_nowhere(tmp_path: Path) -> None:
     page = only_case_page(tmp_path / "a", with_guest(rip=0xFFF0))
     assert marked(page) == []
