@@ -56,7 +56,9 @@ def _pre_run(vcpu: AccelVcpu) -> None:
         vcpu.inject(EventType.INTR, NMI_VECTOR)
     elif Request.HARD in vcpu.requests and vcpu.apic is not None and can_take_int(vcpu):
         vcpu.requests &= ~Request.HARD
-        vcpu.inject(EventType.INTR, vcpu.apic.acknowledge())
+        vector = vcpu.apic.acknowledge()
+        if vector is not None:
+            vcpu.inject(EventType.INTR, vector)
     vcpu.requests &= ~Request.SMI
     if vcpu.tpr_changed:
         vcpu.vcpu.getstate(StateFlag.CRS)

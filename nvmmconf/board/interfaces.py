@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,11 +44,50 @@ class InterruptController(Protocol):
     base: int
     """IA32_APIC_BASE."""
 
-    def acknowledge(self) -> int:
-        """Return the vector of the interrupt to deliver, and take it off the request line."""
+    def acknowledge(self) -> int | None:
+        """Return the vector of the interrupt to deliver, and take it off the request line.
+
+        None where there is none any more.
+        """
 
     def poll(self) -> None:
         """Look whether an interrupt has become due."""
+
+
+class CpuLines(Protocol):
+    """What a local APIC asks of its CPU; from any thread that holds the board's lock."""
+
+    def interrupt(self, asserted: bool) -> None:
+        """The interrupt request line: whether `acknowledge` would give a vector."""
+
+    def nmi(self) -> None:
+        """A non-maskable interrupt."""
+
+    def smi(self) -> None:
+        """A system management interrupt."""
+
+    def init(self) -> None:
+        """INIT (SDM 3A 10.4.7.3)."""
+
+    def start_up(self, vector: int) -> None:
+        """SIPI: start at `vector` * 4 KiB, if the CPU waits for one."""
+
+
+class Alarm(Protocol):
+    """A call to come."""
+
+    def cancel(self) -> None:
+        """Never make it.  Idempotent, also after it was made."""
+
+
+class Clock(Protocol):
+    """Time as the devices know it."""
+
+    def now(self) -> int:
+        """Nanoseconds since the machine was made; never goes back."""
+
+    def call_at(self, when: int, callback: Callable[[], None]) -> Alarm:
+        """Call `callback` once at or after `when`, holding the board's lock."""
 
 
 class Pages(Protocol):
