@@ -107,7 +107,7 @@ class Pages(Protocol):
 
 
 class DeviceMemory(Protocol):
-    """A device in memory space; `offset` counts from the start of its region."""
+    """A device in memory space; `offset` counts from the start of its whole region."""
 
     def memory_read(self, offset: int, size: int) -> bytes:
         """Return `size` bytes."""
@@ -134,7 +134,11 @@ class RamBlock:
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """`size` bytes at `gpa`: RAM and ROM lie `offset` bytes into `block`, a device has `device`."""
+    """`size` bytes at `gpa`: RAM and ROM lie `offset` bytes into `block`, a device has `device`.
+
+    A device's accesses count from `offset`, too: it is not 0 in what is seen of
+    a device whose first bytes another region covers.
+    """
 
     name: str
     kind: RegionKind
