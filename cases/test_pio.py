@@ -55,7 +55,7 @@ def test_rep_outsb_tells_string_rep_and_segment(vm: VirtualMachine) -> None:
     assert string.rep
     assert string.port == DEBUG_CONSOLE
     assert string.operand_size == 1
-    assert string.address_size == {"real16": 2, "long64": 8}[vm.mode.value]
+    assert string.address_size == vm.mode.bits // 8
     assert string.segment in (Segment.DS, None)
     assert run.address(string.npc) == run.symbol("after_outsb")
 

@@ -3,7 +3,7 @@
 # exits with 0.
 #
 # area: pio
-# modes: real16 long64
+# modes: real16 prot32 compat32 long64
 
     TEXT    out_text, "hello from {{ mode }}, a byte at a time\n"
     # More than two of the batches in which libnvmm moves it (L-IO-11).

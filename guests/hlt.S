@@ -2,7 +2,7 @@
 # Halts with interrupts off; when it is run again it goes on, and exits with 0.
 #
 # area: hlt
-# modes: real16 long64
+# modes: real16 prot32 compat32 long64
 
 start:
 hlt_insn:

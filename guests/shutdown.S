@@ -3,7 +3,7 @@
 # it exits with 1.
 #
 # area: shutdown
-# modes: real16 long64
+# modes: real16 prot32 compat32 long64
 
     TABLE_REGISTER no_idt, 0, 0
 

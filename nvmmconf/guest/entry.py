@@ -92,13 +92,15 @@ REAL16 = EntryState(
 )
 """Real-address mode.  `rip` is a placeholder until `entry_state` fills in `start`."""
 
+_FLAT_DATA = SegmentState(selector=0x10, base=0, limit=0xFFFFFFFF, type=0x3, s=1, db=1, g=1)
+
 LONG64 = EntryState(
     mode=Mode.LONG64,
     rip=0,
     rsp=0,
     rflags=0x2,
     cs=SegmentState(selector=0x08, base=0, limit=0xFFFFFFFF, type=0xB, s=1, l=1, g=1),
-    data=SegmentState(selector=0x10, base=0, limit=0xFFFFFFFF, type=0x3, s=1, db=1, g=1),
+    data=_FLAT_DATA,
     ldtr=_LDTR,
     tr=_TR,
     gdtr=TableState(base=0, limit=0),
@@ -113,17 +115,24 @@ LONG64 = EntryState(
 """64-bit mode.  `rip`, `rsp`, `cr3` and `gdtr` are placeholders until `entry_state`
 fills in `start`, `stack_top`, `pml4`, `gdt` and `gdt_end`."""
 
+COMPAT32 = replace(LONG64, mode=Mode.COMPAT32, cs=replace(LONG64.cs, l=0, db=1))
+"""Compatibility mode; placeholders as in LONG64."""
+
+PROT32 = replace(COMPAT32, mode=Mode.PROT32, cr0=0x31, cr4=0x600, efer=0)
+"""Protected mode without paging; placeholders as in LONG64, but CR3 is 0."""
+
+_STATES = {state.mode: state for state in (REAL16, PROT32, COMPAT32, LONG64)}
+
 
 def entry_state(mode: Mode, symbols: Mapping[str, int]) -> EntryState:
     """The entry state of an image with these symbols (KeyError if one is missing)."""
-    start = symbols["start"]
+    state = replace(_STATES[mode], rip=symbols["start"])
     if mode is Mode.REAL16:
-        return replace(REAL16, rip=start)
+        return state
     gdt = symbols["gdt"]
     return replace(
-        LONG64,
-        rip=start,
+        state,
         rsp=symbols["stack_top"],
-        cr3=symbols["pml4"],
+        cr3=0 if mode is Mode.PROT32 else symbols["pml4"],
         gdtr=TableState(base=gdt, limit=symbols["gdt_end"] - gdt - 1),
     )

@@ -19,24 +19,28 @@ class Mode(enum.Enum):
 
     REAL16 = "real16"
     """Real-address mode, everything in the 64 KiB segment 0x2000."""
+    PROT32 = "prot32"
+    """32-bit protected mode, flat, without paging."""
+    COMPAT32 = "compat32"
+    """32-bit code under long mode (compatibility mode), identity-mapped, flat."""
     LONG64 = "long64"
     """64-bit mode, identity-mapped, flat."""
 
     @property
     def bits(self) -> int:
         """Width of an address and of a natural register, in bits."""
-        return {Mode.REAL16: 16, Mode.LONG64: 64}[self]
+        return {Mode.REAL16: 16, Mode.LONG64: 64}.get(self, 32)
 
     @property
     def code_base(self) -> int:
         """What is added to a symbol's value to make it a linear address."""
-        return {Mode.REAL16: 0x20000, Mode.LONG64: 0}[self]
+        return 0x20000 if self is Mode.REAL16 else 0
 
     def variables(self) -> dict[str, object]:
         """What a guest's template can say: `mode`, `bits`, `pointer` and registers.
 
         `ax` to `sp` are the names of the registers at their natural width
-        (`ax`, `rax`); `pointer` is the directive for a word of that width.
+        (`ax`, `eax`, `rax`); `pointer` is the directive for a word of that width.
         """
         names: dict[str, object] = {name: _PREFIX[self.bits] + name for name in _REGISTERS}
         return names | {

@@ -11,7 +11,7 @@ import pytest
 
 from nvmmconf.guest import GuestLibrary, Image, Mode, disassemble
 
-MACHINE = {Mode.REAL16: "i8086", Mode.LONG64: "i386:x86-64"}
+MACHINE = {16: "i8086", 32: "i386", 64: "i386:x86-64"}
 ROW = re.compile(r"\s*([0-9a-f]+):\t((?:[0-9a-f]{2} )+)")
 
 
@@ -21,7 +21,7 @@ def objdump(image: Image) -> list[tuple[int, bytes]]:
     if tool is None:
         pytest.skip("no objdump in PATH")
     done = subprocess.run(
-        [tool, "-d", "-w", "-j", ".text", "-m", MACHINE[image.mode], str(image.elf)],
+        [tool, "-d", "-w", "-j", ".text", "-m", MACHINE[image.mode.bits], str(image.elf)],
         check=True, capture_output=True, text=True, env={"LC_ALL": "C"},
     )  # fmt: skip
     rows = (ROW.match(line) for line in done.stdout.splitlines())

@@ -91,8 +91,9 @@ def test_listing_shows_the_code(library: GuestLibrary) -> None:
     assert any("F4" in line and "hlt" in line for line in text.splitlines())
 
 
-def test_page_tables_map_the_first_gigabyte(library: GuestLibrary) -> None:
-    image = library.image("hlt", Mode.LONG64)
+@pytest.mark.parametrize("mode", [Mode.COMPAT32, Mode.LONG64])
+def test_page_tables_map_the_first_gigabyte(library: GuestLibrary, mode: Mode) -> None:
+    image = library.image("hlt", mode)
 
     def table(gpa: int) -> tuple[int, ...]:
         return struct.unpack("<512Q", image.read(gpa, 4096))
@@ -107,10 +108,11 @@ def test_page_tables_map_the_first_gigabyte(library: GuestLibrary) -> None:
     assert table(second[0] & ~0xFFF) == tuple(n << 21 | 0x0E3 for n in range(512))
 
 
-def test_long64_descriptors_are_the_entry_state(library: GuestLibrary) -> None:
-    image = library.image("hlt", Mode.LONG64)
+@pytest.mark.parametrize("mode", [Mode.PROT32, Mode.COMPAT32, Mode.LONG64])
+def test_descriptors_are_the_entry_state(library: GuestLibrary, mode: Mode) -> None:
+    image = library.image("hlt", mode)
     state = image.entry_state
-    assert state.gdtr.limit == 23
+    assert state.gdtr.limit == (31 if mode is Mode.COMPAT32 else 23)
     assert state.rsp % 16 == 0
     assert state.rsp == image.symbol("stack_top")
     for segment in (state.cs, state.data):

@@ -39,7 +39,8 @@ def written(target: Target, mode: Mode, tmp_path: Path) -> Iterator[Written]:
     made: list[VirtualMachine] = []
 
     def call(body: str) -> VirtualMachine:
-        head = "# A guest of a test.\n#\n# area: hlt\n# modes: real16 long64\n\nstart:\n"
+        modes = " ".join(mode.value for mode in Mode)
+        head = f"# A guest of a test.\n#\n# area: hlt\n# modes: {modes}\n\nstart:\n"
         (tmp_path / "it.S").write_text(head + body)
         include = REPOSITORY / "guests/include"
         library = GuestLibrary(tmp_path, tmp_path / "cache", include=include)
@@ -193,7 +194,8 @@ def test_evidence_tells_the_registers(machine: VirtualMachine) -> None:
     assert words["RCX"] == "0x0"
     real = machine.mode is Mode.REAL16
     assert words["CS"].startswith("0x2000 base 0x20000 limit 0xffff" if real else "0x0008 base 0x0")
-    assert words["EFER"] == ("0x0" if real else "0x500")
+    long_mode = machine.mode in (Mode.COMPAT32, Mode.LONG64)
+    assert words["EFER"] == ("0x500" if long_mode else "0x0")
     assert {"CR0", "CR3", "CR4", "GDT", "IDT", "TR"} <= set(words)
     assert "CR8" not in words
 
