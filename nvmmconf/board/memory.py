@@ -103,7 +103,7 @@ class AddressSpace:
         self._update()
 
     def overlay(self, region: Region) -> None:
-        """Put `region` over all that is there.  Raises ValueError where it is there already or empty."""
+        """Put `region` over all there is.  Raises ValueError where it is there already or empty."""
         self._check(region)
         self._overlays.append(region)
         self._update()
