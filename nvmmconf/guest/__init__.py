@@ -3,6 +3,8 @@
 
 library = GuestLibrary(Path("guests"), Path("build/guests"))
 image = library.image("hlt", Mode.LONG64)
+image = library.image("smp", Mode.PROT32, cpus=4)
+image = library.inline("mov {{ ax }}, {{ value }}\nhlt", Mode.REAL16, value=5)
 image.symbol("after_hlt"), image.segments, image.entry_state, disassemble(image)
 """
 
@@ -12,6 +14,7 @@ from .errors import GuestError
 from .image import Image, Label, Section, Segment
 from .library import GuestLibrary
 from .mode import Mode
+from .parameters import Parameter
 from .source import GuestSource
 from .toolchain import Toolchain
 
@@ -24,6 +27,7 @@ __all__ = [
     "Instruction",
     "Label",
     "Mode",
+    "Parameter",
     "Section",
     "Segment",
     "SegmentState",

@@ -6,7 +6,7 @@ from __future__ import annotations
 import bisect
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -20,6 +20,7 @@ from .assemble import Artifacts
 from .entry import EntryState, entry_state
 from .errors import GuestError
 from .mode import Mode
+from .parameters import Parameter
 
 BOOT_SECTION = ".boot"
 """The section of the Multiboot header and the trampoline: in the image, not of the guest."""
@@ -90,6 +91,18 @@ class Image:
     """The assembler's listing."""
     map: Path
     """The symbol map, as text."""
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    """What the case gave to the template."""
+    entry_label: str = "start"
+    """Where it begins."""
+
+    def entering(self, label: str) -> Image:
+        """The same image, begun at another label: one build for a whole matrix of snippets.
+
+        Its ELF file still begins at `start`.  Raises GuestError where there is no such label.
+        """
+        self.symbol(label)
+        return replace(self, entry_label=label)
 
     @property
     def code_base(self) -> int:
@@ -98,13 +111,13 @@ class Image:
 
     @property
     def entry(self) -> int:
-        """Where the guest begins: the value of `start`, an offset in CS."""
-        return self.symbols["start"]
+        """Where the guest begins: the value of `entry_label`, an offset in CS."""
+        return self.symbols[self.entry_label]
 
     @property
     def entry_state(self) -> EntryState:
-        """The processor's state at `start`."""
-        return entry_state(self.mode, self.symbols)
+        """The processor's state at `entry`."""
+        return replace(entry_state(self.mode, self.symbols), rip=self.entry)
 
     def symbol(self, name: str) -> int:
         """The value of a symbol; GuestError, with near names, where there is none."""

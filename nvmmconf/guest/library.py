@@ -4,23 +4,35 @@
 from __future__ import annotations
 
 import re
+import textwrap
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from .assemble import Assembler, Job
 from .image import Image, read_image
 from .mode import Mode
+from .parameters import Parameter, check_name
 from .render import Renderer
 from .source import GuestSource, guest_names, read_source
 from .toolchain import Toolchain
 
+KEPT = 256
+"""Images that a library keeps in memory, the ones used last; a few 10 KiB each."""
+
+_NO_NAME = re.compile(r"[^a-z0-9_]+")
 _START = re.compile(r"^\s*start:", re.MULTILINE)
+
+_Key = tuple[str, str, Mode, tuple[tuple[str, Parameter], ...]]
 
 
 class GuestLibrary:
     """The guests in a folder, and a cache of their images.
 
-    Every source is read once and every image built or loaded once in the life of
-    a library; processes that share a cache share the building.
+    Every source is read once in the life of a library, and the images used last
+    are kept; processes that share a cache share the building.
     """
 
     def __init__(
@@ -38,7 +50,7 @@ class GuestLibrary:
         self._renderer = Renderer(self._include)
         self._assembler = Assembler(cache, toolchain)
         self._read: dict[str, GuestSource] = {}
-        self._images: dict[tuple[str, Mode], Image] = {}
+        self._images: OrderedDict[_Key, Image] = OrderedDict()
 
     def names(self) -> tuple[str, ...]:
         """Names of all guests, sorted (GuestError where there is no such folder)."""
@@ -54,23 +66,32 @@ class GuestLibrary:
         """The modes that a guest can be built for; errors as `source`."""
         return self.source(name).modes
 
-    def image(self, name: str, mode: Mode) -> Image:
-        """A guest, built for `mode`.
+    def image(self, name: str, mode: Mode, /, **parameters: Parameter) -> Image:
+        """A guest, built for `mode` with values for its parameters.
 
         Raises GuestError as `source` does, where the guest does not support
-        `mode`, where a tool is missing and where one refuses the guest.
+        `mode`, where a parameter is unknown, missing or of a wrong type, where
+        a tool is missing and where one refuses the guest.
         """
-        key = (name, mode)
-        if key not in self._images:
-            self._images[key] = self._build(self.source(name), mode)
-        return self._images[key]
+        source = self.source(name)
+        return self._image(source, mode, parameters)
 
-    def image_from_text(self, name: str, mode: Mode, text: str) -> Image:
+    def inline(
+        self, text: str, mode: Mode, /, *, name: str = "inline", **parameters: Parameter
+    ) -> Image:
         """A guest of a few instructions, given as the body of a template.
 
         It needs no opening comment, and begins with its first instruction where it
-        has no `start:`.  `name` need not be unique.  Errors as `image`.
+        has no `start:`.  `name` is whose guest it is, for messages and files (what a
+        file's name cannot have becomes '-'), and need not be unique.  Errors as
+        `image`; a parameter that the text does not use is one, too.
         """
+        text = textwrap.dedent(text).removeprefix("\n")
+        name = _NO_NAME.sub("-", name.lower()).strip("-") or "inline"
+        for word in parameters:
+            check_name(f"<{name}>", word)
+        # Only then: what the text leaves open without being given is said by its line.
+        used = self._renderer.variables(text) if parameters else frozenset()
         source = GuestSource(
             name=name,
             file=f"<{name}>",
@@ -79,15 +100,33 @@ class GuestLibrary:
             modes=(mode,),
             # On the first line, so that messages count the caller's lines.
             text=text if _START.search(text) else f"start: {text}",
+            parameters=tuple(word for word in parameters if word in used),
         )
-        return self._build(source, mode)
+        return self._image(source, mode, parameters)
 
-    def _build(self, source: GuestSource, mode: Mode) -> Image:
+    def image_from_text(self, name: str, mode: Mode, text: str) -> Image:
+        """`inline`, without parameters."""
+        return self.inline(text, mode, name=name)
+
+    def _image(self, source: GuestSource, mode: Mode, parameters: Mapping[str, Parameter]) -> Image:
+        key = (source.name, source.text, mode, tuple(sorted(parameters.items())))
+        image = self._images.get(key)
+        if image is None:
+            image = self._build(source, mode, parameters)
+            self._images[key] = image
+            if len(self._images) > KEPT:
+                self._images.popitem(last=False)
+        else:
+            self._images.move_to_end(key)
+        return image
+
+    def _build(self, source: GuestSource, mode: Mode, parameters: Mapping[str, Parameter]) -> Image:
         job = Job(
             name=source.name,
             mode=mode,
             file=source.file,
-            rendered=self._renderer.render(source, mode),
+            rendered=self._renderer.render(source, mode, parameters),
             script=self._include / f"{mode.value}.ld",
         )
-        return read_image(source.name, mode, self._assembler.assemble(job))
+        image = read_image(source.name, mode, self._assembler.assemble(job))
+        return replace(image, parameters=MappingProxyType(dict(parameters)))

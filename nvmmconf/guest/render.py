@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
+import jinja2.meta
 from jinja2.ext import Extension
 from jinja2.lexer import Token, TokenStream
 
 from .errors import GuestError
 from .mode import Mode
+from .parameters import Parameter, check_parameters
 from .source import GuestSource
 
 # Put into the rendered text by _Marks, taken out again by _split.
@@ -102,21 +104,26 @@ class Renderer:
             autoescape=False,
         )
 
-    def render(self, source: GuestSource, mode: Mode) -> Rendered:
+    def render(
+        self, source: GuestSource, mode: Mode, parameters: Mapping[str, Parameter]
+    ) -> Rendered:
         """Render `source` inside the layout of `mode`, `<include>/<mode>.S`.
 
-        Raises GuestError where the guest does not support `mode`, or a template is
-        missing, wrong, or uses an undefined variable.
+        Raises GuestError where the guest does not support `mode`, where `parameters`
+        are not those that it declares, or a template is missing, wrong, or uses
+        an undefined variable.
         """
         if mode not in source.modes:
             known = " ".join(mode.value for mode in source.modes)
             raise GuestError(f"{source.file}: not for mode {mode.value} (modes: {known})")
+        check_parameters(source.file, source.parameters, parameters)
         environment, file = self._environment, source.file
         try:
             code = environment.compile(source.text, name=file, filename=file)
             guest = jinja2.Template.from_code(environment, code, environment.make_globals(None))
             layout = environment.get_template(f"{mode.value}.S")
-            text = layout.render(mode.variables() | {"guest": guest})
+            own = {"guest": guest, "guest_name": source.name}
+            text = layout.render({**parameters, **mode.variables(), **own})
         except jinja2.TemplateSyntaxError as error:
             where = _shown(error.name or file, file, self._include)
             raise GuestError(f"{where}:{error.lineno}: {error.message}") from None
@@ -127,6 +134,14 @@ class Renderer:
             where = _raised_at(error, file, self._include) or file
             raise GuestError(f"{where}: {error}") from None
         return _split(text, file, self._include)
+
+    def variables(self, text: str) -> frozenset[str]:
+        """The names that a template leaves to others; none where it is no template."""
+        try:
+            parsed = self._environment.parse(text)
+        except jinja2.TemplateSyntaxError:
+            return frozenset()  # `render` says what is wrong, and where
+        return frozenset(jinja2.meta.find_undeclared_variables(parsed))
 
 
 def _shown(template: str, guest: str, include: Path) -> str:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from .errors import GuestError
 from .mode import Mode
+from .parameters import check_name
 
 SUFFIX = ".S"
 """How the file of a guest ends; the rest of its name is the guest's name."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
-_FIELD = re.compile(r"(area|modes):\s*(.*)")
+_FIELD = re.compile(r"(area|modes|parameters):\s*(.*)")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class GuestSource:
     """The modes that it can be built for, in its own order."""
     text: str
     """The whole template, header included."""
+    parameters: tuple[str, ...] = ()
+    """The names of what a case has to give."""
 
 
 def guest_names(folder: Path) -> tuple[str, ...]:
@@ -67,7 +70,7 @@ def parse_source(name: str, file: str, text: str) -> GuestSource:
     """The guest whose template is `text`; `file` is its name in messages.
 
     Raises GuestError where the opening comment lacks the sentence, the area or
-    the modes, says one twice, or names an unknown mode.
+    the modes, says one twice, names an unknown mode or a parameter that cannot be.
     """
     sentence: list[str] = []
     sentence_ended = False
@@ -100,7 +103,18 @@ def parse_source(name: str, file: str, text: str) -> GuestSource:
         area=fields["area"][1],
         modes=_parse_modes(file, *fields["modes"]),
         text=text,
+        parameters=_parse_parameters(file, *fields.get("parameters", (0, ""))),
     )
+
+
+def _parse_parameters(file: str, number: int, words: str) -> tuple[str, ...]:
+    names: list[str] = []
+    for word in words.split():
+        check_name(f"{file}:{number}", word)
+        if word in names:
+            raise GuestError(f"{file}:{number}: parameter {word!r} is named twice")
+        names.append(word)
+    return tuple(names)
 
 
 def _parse_modes(file: str, number: int, words: str) -> tuple[Mode, ...]:
