@@ -8,10 +8,14 @@
 
 #define R(name)		NVMM_X64_GPR_##name
 
+/* Unless the test has chosen one. */
 static void
 ideal(void)
 {
-	setenv("NVMM_SOFT_PROFILE", "ideal", 1);
+	const char *profile = getenv("NVMM_SOFT_PROFILE");
+
+	if (profile == NULL || *profile == '\0')
+		setenv("NVMM_SOFT_PROFILE", "ideal", 1);
 }
 
 static void
@@ -333,7 +337,7 @@ stopped(void)
 	see_call("stop", nvmm_vcpu_stop(&vm.vcpu));
 	see_call("run", nvmm_vcpu_run(&vm.mach, &vm.vcpu));
 	see_exit(&vm);
-	see("stop", (uint64_t)*vm.vcpu.stop);
+	see("stop_word", vm.vcpu.stop != NULL ? (uint64_t)*vm.vcpu.stop : 0);
 	vm_close(&vm);
 }
 

@@ -85,7 +85,7 @@ TEST(exitstate_zero_unless_entered)
 	scene(&vm, CODE("\xF4"));
 	vm.vcpu.state->crs[NVMM_X64_CR_CR8] = 8;
 	put_state(&vm, NVMM_X64_STATE_CRS);
-	CHECK(nvmm_vcpu_stop(&vm.vcpu) == 0);
+	see_call("stop", nvmm_vcpu_stop(&vm.vcpu));
 	run_once(&vm);
 	see_exit(&vm);
 	vm_close(&vm);
