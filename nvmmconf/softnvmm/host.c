@@ -4,7 +4,8 @@
  * What the machine below the hypervisor answers, where NVMM hands that on:
  * CPUID, MXCSR_MASK, two of Intel's MSRs.  Our own processor's values, unless
  * NVMM_SOFT_HOST names a file (softnvmm.h says what is in it).  They tell the
- * guest what it sees, and change nothing about what the processor can do.
+ * guest what it sees; of what the processor can do only the vendor in leaf 0
+ * changes something.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -19,15 +20,19 @@
 
 #define MISC_ENABLE_FAST_STRINGS	UINT64_C(1)
 
-static const struct soft_host own = {
-	.mxcsr_mask = SOFT_MXCSR_MASK,
-	.misc_enable = MISC_ENABLE_FAST_STRINGS,
+/* In the order of enum cpu_vendor. */
+static const struct soft_host own[] = {
+	{ .vendor = CPU_AMD, .mxcsr_mask = SOFT_MXCSR_MASK,
+	    .misc_enable = MISC_ENABLE_FAST_STRINGS },
+	{ .vendor = CPU_INTEL, .mxcsr_mask = SOFT_MXCSR_MASK,
+	    .misc_enable = MISC_ENABLE_FAST_STRINGS },
 };
 
 /* Files read, kept as machines point to them. */
 static struct loaded {
 	struct loaded *next;
 	char *name;
+	enum cpu_vendor wanted;		/* by the profile */
 	struct soft_host host;
 } *files;
 static pthread_mutex_t files_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -73,8 +78,25 @@ unload(struct loaded *f)
 	free(f);
 }
 
+/* Leaf 0 says whose the processor is, if it says so. */
+static void
+find_vendor(struct soft_host *h)
+{
+	uint32_t out[4];
+	char name[12];
+
+	soft_host_cpuid(h, 0, 0, out);
+	memcpy(name, &out[1], 4);
+	memcpy(name + 4, &out[3], 4);
+	memcpy(name + 8, &out[2], 4);
+	if (memcmp(name, "GenuineIntel", 12) == 0)
+		h->vendor = CPU_INTEL;
+	else if (memcmp(name, "AuthenticAMD", 12) == 0)
+		h->vendor = CPU_AMD;
+}
+
 static struct loaded *
-load(const char *name)
+load(const char *name, enum cpu_vendor wanted)
 {
 	struct loaded *f;
 	char line[160];
@@ -86,7 +108,8 @@ load(const char *name)
 		return NULL;
 	}
 	if ((f = calloc(1, sizeof(*f))) != NULL) {
-		f->host = own;
+		f->host = own[wanted];
+		f->wanted = wanted;
 		f->name = strdup(name);
 	}
 	while (f != NULL && fgets(line, sizeof(line), in) != NULL) {
@@ -98,23 +121,25 @@ load(const char *name)
 		}
 	}
 	fclose(in);
+	if (f != NULL)
+		find_vendor(&f->host);
 	return f;
 }
 
 int
-soft_host_read(const struct soft_host **host)
+soft_host_read(enum cpu_vendor wanted, const struct soft_host **host)
 {
 	const char *name = getenv("NVMM_SOFT_HOST");
 	struct loaded *f;
 
-	*host = &own;
+	*host = &own[wanted];
 	if (name == NULL || *name == '\0')
 		return 0;
 	pthread_mutex_lock(&files_lock);
 	for (f = files; f != NULL; f = f->next)
-		if (strcmp(f->name, name) == 0)
+		if (f->wanted == wanted && strcmp(f->name, name) == 0)
 			break;
-	if (f == NULL && (f = load(name)) != NULL) {
+	if (f == NULL && (f = load(name, wanted)) != NULL) {
 		f->next = files;
 		files = f;
 	}
@@ -132,7 +157,7 @@ soft_host_cpuid(const struct soft_host *h, uint32_t leaf, uint32_t subleaf,
 	size_t i;
 
 	if (h->ncpuid == 0) {
-		cpu_cpuid(leaf, subleaf, out);
+		cpu_cpuid(h->vendor, leaf, subleaf, out);
 		/* The host's kernel uses XSAVE where it can (CR4.OSXSAVE). */
 		if (leaf == 1 && (out[2] & HOST_LEAF1_ECX_XSAVE) != 0)
 			out[2] |= HOST_LEAF1_ECX_OSXSAVE;

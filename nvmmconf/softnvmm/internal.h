@@ -222,6 +222,7 @@ struct soft_host_cpuid {
 };
 
 struct soft_host {
+	enum cpu_vendor vendor;		/* whose processor it is */
 	uint32_t mxcsr_mask;
 	uint64_t misc_enable;
 	bool has_arch_capabilities;
@@ -231,8 +232,9 @@ struct soft_host {
 	size_t ncpuid;
 };
 
-/* From the environment; lives for ever.  0, or EINVAL and a problem noted. */
-int soft_host_read(const struct soft_host **);
+/* From the environment, of the vendor that the backend is for unless a file says
+ * another; lives for ever.  0, or EINVAL and a problem noted. */
+int soft_host_read(enum cpu_vendor, const struct soft_host **);
 void soft_host_cpuid(const struct soft_host *, uint32_t leaf, uint32_t subleaf,
     uint32_t out[4]);
 void soft_problem(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

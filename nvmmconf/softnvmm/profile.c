@@ -171,7 +171,8 @@ soft_model_read(struct soft_model *model)
 		return error;
 	if ((error = soft_chaos_read(model)) != 0)
 		return error;
-	return soft_host_read(&model->host);
+	return soft_host_read(model->profile->vendor->intel ? CPU_INTEL : CPU_AMD,
+	    &model->host);
 }
 
 int

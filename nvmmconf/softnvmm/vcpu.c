@@ -124,6 +124,7 @@ vcpu_init(struct soft_machine *m, struct soft_vcpu *v, uint32_t cpuid)
 	memset(&v->vmx, 0, sizeof(v->vmx));
 	v->interrupt = 0;
 	memset(&v->cpu, 0, sizeof(v->cpu));
+	v->cpu.vendor = m->model.host->vendor;
 	v->cpu.bus = &soft_bus;
 	v->cpu.bus_arg = v;
 	v->cpu.kick = page->has_stop ? &page->comm.stop : NULL;

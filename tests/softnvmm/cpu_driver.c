@@ -48,12 +48,14 @@ static const struct name names[] = {
 	FIELD("cr4", cpu.cr4), FIELD("cr8", cpu.cr8), FIELD("efer", cpu.efer),
 	FIELD("dr0", cpu.dr[0]), FIELD("dr1", cpu.dr[1]),
 	FIELD("dr6", cpu.dr6), FIELD("dr7", cpu.dr7), FIELD("star", cpu.star),
+	FIELD("cstar", cpu.cstar),
 	FIELD("sysenter_cs", cpu.sysenter_cs), FIELD("sysenter_esp", cpu.sysenter_esp),
 	FIELD("sysenter_eip", cpu.sysenter_eip),
 	FIELD("lstar", cpu.lstar), FIELD("sfmask", cpu.sfmask), FIELD("pat", cpu.pat),
 	SEG("es", cpu.seg[0]), SEG("cs", cpu.seg[1]), SEG("ss", cpu.seg[2]),
 	SEG("ds", cpu.seg[3]), SEG("fs", cpu.seg[4]), SEG("gs", cpu.seg[5]),
 	SEG("gdtr", cpu.gdtr), SEG("idtr", cpu.idtr), SEG("ldtr", cpu.ldtr), SEG("tr", cpu.tr),
+	FIELD("vendor", cpu.vendor),
 	FIELD("int_shadow", cpu.int_shadow), FIELD("nmi_blocked", cpu.nmi_blocked),
 	FIELD("inject.type", cpu.inject.type), FIELD("inject.vector", cpu.inject.vector),
 	FIELD("inject.has_error", cpu.inject.has_error),
@@ -190,7 +192,7 @@ driver_advance(struct driver *d)
 }
 
 void
-driver_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+driver_cpuid(unsigned vendor, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {
-	cpu_cpuid(leaf, subleaf, out);
+	cpu_cpuid((enum cpu_vendor)vendor, leaf, subleaf, out);
 }

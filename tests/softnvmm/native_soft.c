@@ -4,6 +4,7 @@
  * Runs an instance in the interpreter: at CPL 3 with paging, the same linear
  * addresses and the same selectors as Linux gives it.
  */
+#include <cpuid.h>
 #include <string.h>
 
 #include "native.h"
@@ -95,7 +96,11 @@ tables(void)
 void
 soft_setup(struct cpu *cpu)
 {
+	unsigned max, ebx = 0, ecx, edx;
+
 	memset(cpu, 0, sizeof(*cpu));
+	__get_cpuid(0, &max, &ebx, &ecx, &edx);
+	cpu->vendor = ebx == signature_INTEL_ebx ? CPU_INTEL : CPU_AMD;
 	cpu->bus = &guest_bus;
 	cpu_reset(cpu);
 	tables();

@@ -17,7 +17,7 @@ from elftools.elf.elffile import ELFFile
 
 from nvmmconf.abi import Cr, Gpr, Libnvmm, Segment
 from nvmmconf.accel import Accelerator, Control, Registers, SegmentRegister, Stop
-from nvmmconf.board import Pc
+from nvmmconf.board import TestBoard
 from nvmmconf.nvmm import HostMemory
 from nvmmconf.trace import Trace
 
@@ -125,7 +125,7 @@ def in_softnvmm(image: Path, library: Libnvmm) -> Ended:
     """Run an image on a libnvmm, by the project's own accelerator and board."""
     control, trace = Control(), Trace()
     with HostMemory(RAM_SIZE) as ram:
-        pc = Pc(ram, control.request_exit)
+        pc = TestBoard(ram, control.request_exit)
         with Accelerator(library, pc.ports, pc.memory, control, trace) as accelerator:
             vcpu = accelerator.create_vcpu(0)
             with image.open("rb") as file:  # mapping the memory has cleared it

@@ -242,9 +242,9 @@ def test_umip_hides_the_tables_from_programs(cpu, source, umip, user):
 # --- CPUID ---
 
 
-def cpuid(leaf, subleaf=0):
+def cpuid(leaf, subleaf=0, vendor=0):
     out = (ctypes.c_uint32 * 4)()
-    library().driver_cpuid(leaf, subleaf, out)
+    library().driver_cpuid(vendor, leaf, subleaf, out)
     return list(out)
 
 

@@ -159,7 +159,11 @@ struct cpu_tlb {
 	struct cpu_tlb_entry entry[CPU_TLB];
 };
 
+/* Whose processor: where the SDM and the APM differ, both are here. */
+enum cpu_vendor { CPU_AMD, CPU_INTEL };
+
 struct cpu {
+	enum cpu_vendor vendor;		/* for life; kept by cpu_reset() */
 	uint64_t gpr[CPU_NGPR];
 	uint64_t rip;
 	uint64_t rflags;
@@ -199,7 +203,7 @@ struct cpu {
 	} private;
 };
 
-/* Registers as after RESET (SDM 3A table 10-1); bus and intercepts are kept. */
+/* Registers as after RESET (SDM 3A table 10-1); vendor, bus and intercepts are kept. */
 void cpu_reset(struct cpu *);
 
 /* Execute at most `budget` instructions.  Fills *exit and returns its reason. */
@@ -214,7 +218,7 @@ void cpu_memory_changed(struct cpu *);
 
 /* What this processor itself answers to CPUID: exactly what it implements.
  * out[] is EAX, EBX, ECX, EDX. */
-void cpu_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
+void cpu_cpuid(enum cpu_vendor, uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
 
 /* MSR accesses that need no hypervisor (the MSR bitmap's clear bits): SYSENTER,
  * STAR ff., FS/GS/KERNELGS base, EFER, PAT, TSC read.  They do not exit;

@@ -57,8 +57,7 @@
 #define CLFLUSH_LINE	(64u / 8 << 8)
 #define XSAVE_SIZE	576u		/* the legacy area and the header */
 
-#define MAX_BASIC	0xDu
-#define MAX_EXTENDED	0x80000008u
+#define PHYS_AND_LINEAR	(48u << 8 | PHYS_BITS)
 
 static uint32_t
 four(const char *s)
@@ -68,27 +67,23 @@ four(const char *s)
 }
 
 static void
-vendor(uint32_t out[4], uint32_t max)
+vendor(uint32_t out[4], uint32_t max, const char name[12])
 {
 	out[0] = max;
-	out[1] = four("Auth");
-	out[3] = four("enti");
-	out[2] = four("cAMD");
+	out[1] = four(name);
+	out[3] = four(name + 4);
+	out[2] = four(name + 8);
 }
 
-void
-cpu_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+/* What no vendor has in its own way. */
+static void
+common(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {
 	static const char brand[48] = "softnvmm, an x86 interpreter";
 	unsigned i;
 
-	memset(out, 0, 4 * sizeof(out[0]));
 	switch (leaf) {
-	case 0:
-		vendor(out, MAX_BASIC);
-		break;
 	case 1:
-		out[0] = 0x00000F00;		/* family 15, the first of AMD64 */
 		out[1] = CLFLUSH_LINE;
 		out[2] = F_MONITOR | F_CX16 | F_MOVBE | F_POPCNT | F_XSAVE;
 		out[3] = F_COMMON | F_SEP | F_CLFSH;
@@ -108,22 +103,101 @@ cpu_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 			out[0] = F_XSAVEOPT | F_XGETBV1;
 		}
 		break;
-	case 0x80000000:
-		vendor(out, MAX_EXTENDED);
-		break;
 	case 0x80000001:
-		out[0] = 0x00000F00;
 		out[2] = F_LAHF64 | F_LZCNT | F_PREFETCHW;
-		out[3] = F_COMMON | F_MMXEXT | F_SYSCALL | F_NX | F_PAGE1G | F_LM;
+		out[3] = F_SYSCALL | F_NX | F_PAGE1G | F_LM;
 		break;
 	case 0x80000002: case 0x80000003: case 0x80000004:
 		for (i = 0; i < 4; i++)
 			out[i] = four(brand + (leaf - 0x80000002) * 16 + i * 4);
 		break;
 	case 0x80000008:
-		out[0] = 48 << 8 | PHYS_BITS;	/* linear, physical */
+		out[0] = PHYS_AND_LINEAR;
 		break;
 	default:
 		break;
 	}
+}
+
+static void
+amd_leaf(uint32_t leaf, uint32_t out[4])
+{
+	switch (leaf) {
+	case 0:
+		vendor(out, 0xD, "AuthenticAMD");
+		break;
+	case 1:
+		out[0] = 0x00000F00;		/* family 15, the first of AMD64 */
+		break;
+	case 0x80000000:
+		vendor(out, 0x80000008, "AuthenticAMD");
+		break;
+	case 0x80000001:
+		out[0] = 0x00000F00;
+		out[3] |= F_COMMON | F_MMXEXT;
+		break;
+	default:
+		break;
+	}
+}
+
+/* Leaf 4 (SDM 2A, CPUID): one processor with its own caches of 64-byte lines. */
+#define CACHE(type, level)	(1u << 8 | (level) << 5 | (type))
+#define WAYS(n)			(((n) - 1) << 22 | 63u)
+static const uint32_t intel_caches[][4] = {
+	{ CACHE(1, 1), WAYS(8u), 63, 0 },	/* data, 32 KiB */
+	{ CACHE(2, 1), WAYS(8u), 63, 0 },	/* code, 32 KiB */
+	{ CACHE(3, 2), WAYS(4u), 1023, 0 },	/* 256 KiB */
+	{ CACHE(3, 3), WAYS(16u), 8191, 0 },	/* 8 MiB */
+};
+
+/* Family 6, model 94: the first whose highest leaf is 16. */
+static void
+intel_leaf(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+{
+	switch (leaf) {
+	case 0:
+		vendor(out, 0x16, "GenuineIntel");
+		break;
+	case 1:
+		out[0] = 0x000506E3;
+		break;
+	case 2:		/* TLBs; FF: caches are leaf 4's */
+		out[0] = 0x76036301;
+		out[1] = 0x00F0B5FF;
+		out[3] = 0x00C30000;
+		break;
+	case 4:
+		if (subleaf < sizeof(intel_caches) / sizeof(intel_caches[0]))
+			memcpy(out, intel_caches[subleaf], sizeof(intel_caches[0]));
+		break;
+	case 0x15:	/* a crystal of 24 MHz, and 125/3 of it the TSC's 1 GHz */
+		out[0] = 3;
+		out[1] = 125;
+		out[2] = 24000000;
+		break;
+	case 0x16:	/* base, maximum and bus, in MHz */
+		out[0] = out[1] = 1000;
+		out[2] = 100;
+		break;
+	case 0x80000000:
+		out[0] = 0x80000008;
+		break;
+	case 0x80000006:	/* L2, as leaf 4 has it: 4 ways are code 4 */
+		out[2] = 256u << 16 | 4u << 12 | 64;
+		break;
+	default:
+		break;
+	}
+}
+
+void
+cpu_cpuid(enum cpu_vendor whose, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+{
+	memset(out, 0, 4 * sizeof(out[0]));
+	common(leaf, subleaf, out);
+	if (whose == CPU_INTEL)
+		intel_leaf(leaf, subleaf, out);
+	else
+		amd_leaf(leaf, out);
 }

@@ -337,6 +337,7 @@ decode_operand(struct exec *x, struct operand *o, unsigned encoding)
 	case Ew: operand_rm(x, o, 2); break;
 	case Ev: operand_rm(x, o, v); break;
 	case Ed: operand_rm(x, o, 4); break;
+	case Exd: operand_rm(x, o, v == 2 && intel(x->cpu) ? 2 : 4); break;
 	case Ey: operand_rm(x, o, y); break;
 	case Gb: operand_reg(x, o, 1, in->reg); break;
 	case Gw: operand_reg(x, o, 2, in->reg); break;
@@ -426,7 +427,7 @@ decode_sizes(struct exec *x, unsigned flags)
 
 	if (mode64(x->cpu)) {
 		in->asize = in->prefix67 ? 4 : 8;
-		if (in->rex & 8)
+		if ((in->rex & 8) || ((flags & OP_F64) && intel(x->cpu)))
 			in->osize = 8;
 		else if (in->prefix66)
 			in->osize = 2;

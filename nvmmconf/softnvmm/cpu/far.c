@@ -234,11 +234,11 @@ far_call(struct exec *x, uint16_t sel, uint64_t off)
 	set_rip(x, off, size);
 }
 
-/* m16:16 or m16:32; no m16:64, as AMD has it (APM 3, JMP Far). */
+/* m16:16, m16:32, and with REX.W on Intel m16:64 (SDM 2A, JMP; APM 3, JMP Far). */
 static void
 far_pointer(struct exec *x, uint16_t *sel, uint64_t *off)
 {
-	unsigned size = x->in.osize == 8 ? 4 : x->in.osize;
+	unsigned size = far_offset_size(x);
 	uint64_t linear = linear_address(x, x->in.seg, x->in.ea, size + 2, ACCESS_READ);
 	struct span s;
 

@@ -238,6 +238,7 @@ void put(struct exec *, unsigned, uint64_t);
 /* --- paging.c --- */
 uint64_t translate(struct exec *, uint64_t linear, enum access, enum rank);
 uint8_t *physical(struct exec *, uint64_t gpa, uint32_t access);
+void check_pdptes(struct exec *, uint64_t cr3);
 
 /* --- tlb.c --- */
 void tlb_flush(struct cpu *);
@@ -268,6 +269,13 @@ void mem_write(struct exec *, unsigned seg, uint64_t off, unsigned len, uint64_t
 void load_data_segment(struct exec *, unsigned seg, uint16_t sel);
 /* Real and virtual-8086 mode. */
 void set_real_segment(struct cpu *, unsigned seg, uint16_t sel);
+
+/* Bytes of the offset of a far pointer in memory: AMD has no 64-bit ones. */
+static inline unsigned
+far_offset_size(const struct exec *x)
+{
+	return x->in.osize == 8 && x->cpu->vendor == CPU_AMD ? 4 : x->in.osize;
+}
 
 /* --- descriptor.c --- */
 struct descriptor {
@@ -421,6 +429,12 @@ HANDLERS(X)
 #undef X
 
 /* --- small things used everywhere --- */
+static inline bool
+intel(const struct cpu *cpu)
+{
+	return cpu->vendor == CPU_INTEL;
+}
+
 static inline bool
 protected_mode(const struct cpu *cpu)
 {

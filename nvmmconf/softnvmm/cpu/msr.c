@@ -90,7 +90,12 @@ cpu_wrmsr(struct cpu *cpu, uint32_t msr, uint64_t value)
 		if (!pat_allowed(value))
 			return false;
 		break;
-	case MSR_SYSENTER_ESP: case MSR_SYSENTER_EIP: case MSR_LSTAR: case MSR_CSTAR:
+	case MSR_SYSENTER_ESP: case MSR_SYSENTER_EIP:
+		/* AMD has no 64-bit SYSENTER, hence 32 bits (APM 2, 6.1.2). */
+		if (!intel(cpu))
+			value = (uint32_t)value;
+		/* FALLTHROUGH */
+	case MSR_LSTAR: case MSR_CSTAR:
 	case MSR_FS_BASE: case MSR_GS_BASE: case MSR_KERNEL_GS_BASE:
 		if (!canonical(value))
 			return false;

@@ -26,6 +26,7 @@ op_gap(struct exec *x)
 
 #define LOCK	OP_LOCK
 #define D64	OP_D64
+#define F64	(OP_D64 | OP_F64)
 #define I64	OP_I64
 #define CPL0	OP_CPL0
 
@@ -55,8 +56,8 @@ static const struct opcode group4[8] = { R1(inc, LOCK, Eb), R1(dec, LOCK, Eb) };
 
 static const struct opcode group5[8] = {
 	R1(inc, LOCK, Ev), R1(dec, LOCK, Ev),
-	R1(call_indirect, D64, Ev), R1(call_far_m, OP_MEMORY, M),
-	R1(jmp_indirect, D64, Ev), R1(jmp_far_m, OP_MEMORY, M),
+	R1(call_indirect, F64, Ev), R1(call_far_m, OP_MEMORY, M),
+	R1(jmp_indirect, F64, Ev), R1(jmp_far_m, OP_MEMORY, M),
 	R1(push, D64, Ev)
 };
 
@@ -177,8 +178,7 @@ static const struct opcode prefixed_bd[4] = {
 };
 
 
-/* MOVSXD reads 32 bits even for a 16-bit operand, as AMD does; Intel reads 16. */
-static const struct opcode opcode_63[2] = { R2(arpl, OP_PROT, Ew, Gw), R2(movsx, 0, Gv, Ed) };
+static const struct opcode opcode_63[2] = { R2(arpl, OP_PROT, Ew, Gw), R2(movsx, 0, Gv, Exd) };
 static const struct opcode bound_mod[2] = { R2(bound, 0, Gv, M), GAP(EVEX) };
 static const struct opcode opcode_62[2] = { SUB(BY_MOD, bound_mod), GAP(EVEX) };
 
@@ -267,7 +267,7 @@ const struct opcode opcode_map_1[256] = {
 	[0x6A] = R1(push, D64, sIb), [0x6B] = R3(imul3, 0, Gv, Ev, sIb),
 	[0x6C] = R1(ins, 0, Xb), [0x6D] = R1(ins, 0, Xv),
 	[0x6E] = R1(outs, 0, Xb), [0x6F] = R1(outs, 0, Xv),
-	SIXTEEN(0x70, R1(jcc, D64, Jb)),
+	SIXTEEN(0x70, R1(jcc, F64, Jb)),
 	[0x80] = GROUP(group1, Eb, Ib), [0x81] = GROUP(group1, Ev, Iz),
 	[0x82] = { .by = BY_REG, .table = group1, .operand = { Eb, Ib }, .flags = I64 },
 	[0x83] = GROUP(group1, Ev, sIb),
@@ -297,7 +297,7 @@ const struct opcode opcode_map_1[256] = {
 	EIGHT(0xB0, R2(mov, 0, Zb, Ib)),
 	EIGHT(0xB8, R2(mov, 0, Zv, Iv)),
 	[0xC0] = GROUP(group2, Eb, Ib), [0xC1] = GROUP(group2, Ev, Ib),
-	[0xC2] = R1(ret_imm, D64, Iw), [0xC3] = R0(ret, D64),
+	[0xC2] = R1(ret_imm, F64, Iw), [0xC3] = R0(ret, F64),
 	/* C4 and C5 are VEX in 64-bit mode, and in others with mod 3. */
 	[0xC4] = R1(load_far_pointer, I64 | OP_MEMORY, Gv),
 	[0xC5] = R1(load_far_pointer, I64 | OP_MEMORY, Gv),
@@ -314,12 +314,12 @@ const struct opcode opcode_map_1[256] = {
 	[0xDA] = SUB(BY_MOD, opcode_da), [0xDB] = SUB(BY_MOD, opcode_db),
 	[0xDC] = SUB(BY_MOD, opcode_dc), [0xDD] = SUB(BY_MOD, opcode_dd),
 	[0xDE] = SUB(BY_MOD, opcode_de), [0xDF] = SUB(BY_MOD, opcode_df),
-	[0xE0] = R1(loopne, D64, Jb), [0xE1] = R1(loope, D64, Jb),
-	[0xE2] = R1(loop, D64, Jb), [0xE3] = R1(jrcxz, D64, Jb),
+	[0xE0] = R1(loopne, F64, Jb), [0xE1] = R1(loope, F64, Jb),
+	[0xE2] = R1(loop, F64, Jb), [0xE3] = R1(jrcxz, F64, Jb),
 	[0xE4] = R2(in, 0, AL, Ib), [0xE5] = R2(in, 0, eAX, Ib),
 	[0xE6] = R2(out, 0, AL, Ib), [0xE7] = R2(out, 0, eAX, Ib),
-	[0xE8] = R1(call, D64, Jz), [0xE9] = R1(jmp, D64, Jz),
-	[0xEA] = R1(jmp_far, I64, Ap), [0xEB] = R1(jmp, D64, Jb),
+	[0xE8] = R1(call, F64, Jz), [0xE9] = R1(jmp, F64, Jz),
+	[0xEA] = R1(jmp_far, I64, Ap), [0xEB] = R1(jmp, F64, Jb),
 	[0xEC] = R2(in, 0, AL, DX), [0xED] = R2(in, 0, eAX, DX),
 	[0xEE] = R2(out, 0, AL, DX), [0xEF] = R2(out, 0, eAX, DX),
 	[0xF1] = R0(icebp, 0),
@@ -334,7 +334,7 @@ const struct opcode opcode_map_1[256] = {
 const struct opcode opcode_map_0f[256] = {
 	[0x00] = SUB(BY_REG, group6), [0x01] = SUB(BY_REG, group7),
 	[0x02] = R2(lar, OP_PROT, Gv, Ew), [0x03] = R2(lsl, OP_PROT, Gv, Ew),
-	[0x05] = R0(syscall, 0), [0x06] = R0(clts, CPL0), [0x07] = R0(sysret, CPL0),
+	[0x05] = R0(syscall, 0), [0x06] = R0(clts, CPL0), [0x07] = R0(sysret, 0),
 	[0x08] = R0(invd, CPL0), [0x09] = R0(wbinvd, CPL0),
 	[0x0D] = R0(nop, OP_MEMORY) /* PREFETCHW */,
 	[0x0E] = GAP(FEMMS), [0x0F] = GAP(3DNow),
@@ -396,7 +396,7 @@ const struct opcode opcode_map_0f[256] = {
 	    R2(movq_low, OP_SSE, Vx, Wq), NONE),
 	[0x7F] = PREFIXED(R2(movv, OP_MMX, Qq, Pq), R2(movv, OP_SSE, Wx, Vx),
 	    R2(movv, SSEU, Wx, Vx), NONE),
-	SIXTEEN(0x80, R1(jcc, D64, Jz)),
+	SIXTEEN(0x80, R1(jcc, F64, Jz)),
 	SIXTEEN(0x90, R1(setcc, 0, Eb)),
 	[0xA0] = R0(push_sreg, D64), [0xA1] = R0(pop_sreg, D64),
 	[0xA2] = R0(cpuid, 0), [0xA3] = R2(bt, 0, Ev, Gv),

@@ -13,6 +13,7 @@
 #define OP_LOCK		0x0001u	/* LOCK allowed if the first operand is memory */
 #define OP_D64		0x0002u	/* operand size 64 by default in 64-bit mode */
 #define OP_I64		0x0004u	/* #UD in 64-bit mode */
+#define OP_F64		0x0400u	/* same, and on Intel 66 changes nothing (SDM 2D A.2.5, f64) */
 #define OP_O64		0x0008u	/* #UD outside 64-bit mode */
 #define OP_CPL0		0x0010u	/* #GP(0) unless CPL is 0 */
 #define OP_PROT		0x0020u	/* #UD in real and virtual-8086 mode */
@@ -51,6 +52,7 @@ extern const struct opcode opcode_dc[2], opcode_dd[2], opcode_de[2], opcode_df[2
 enum encoding {
 	NO,
 	Eb, Ew, Ed, Ev,		/* ModRM.rm, register or memory */
+	Exd,			/* MOVSXD: 32 bits; Intel has 16 for a 16-bit operand */
 	Ey,			/* 32 bits, 64 with REX.W */
 	Gb, Gw, Gv, Gy,		/* ModRM.reg */
 	Gd,

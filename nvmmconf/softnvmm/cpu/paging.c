@@ -275,6 +275,28 @@ pdpte_held(struct exec *x, struct walk *w, unsigned n)
 	return held->pdpte[n];
 }
 
+/*
+ * Intel loads all four with CR3, and refuses what is wrong with one of them then
+ * (SDM 3A 4.4.1); with AMD a walk finds it.
+ */
+void
+check_pdptes(struct exec *x, uint64_t cr3)
+{
+	const struct cpu *cpu = x->cpu;
+	struct span s = { .len = { 32, 0 } };
+	unsigned i;
+
+	if (!intel(cpu) || long_mode(cpu) || !(cpu->cr0 & CR0_PG) || !(cpu->cr4 & CR4_PAE))
+		return;
+	s.part[0] = physical(x, cr3 & 0xFFFFFFE0u, CPU_ACCESS_READ);
+	for (i = 0; i < 4; i++) {
+		uint64_t entry = span_load(&s, 8 * i, 8);
+
+		if ((entry & PTE_P) && (entry & PDPTE_RESERVED))
+			gp0(x);
+	}
+}
+
 /* PAE: four pointers, not cached, as under nested paging (APM 2, 15.25.10). */
 static void
 walk_pae(struct exec *x, struct walk *w)

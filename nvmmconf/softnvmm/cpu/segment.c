@@ -214,11 +214,11 @@ op_mov_to_sreg(struct exec *x)
 		x->shadow = x->hold_traps = true;
 }
 
-/* LDS, LES, LSS, LFS, LGS; no 64-bit offsets, as AMD has it (APM 3, LDS). */
+/* LDS, LES, LSS, LFS, LGS. */
 void
 op_load_far_pointer(struct exec *x)
 {
-	unsigned size = x->in.osize == 8 ? 4 : x->in.osize, seg;
+	unsigned size = far_offset_size(x), seg;
 	uint64_t off, linear;
 	struct span s;
 

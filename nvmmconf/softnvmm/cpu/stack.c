@@ -14,15 +14,22 @@ stack_size(const struct cpu *cpu)
 	return cpu->seg[CPU_SS].db ? 4 : 2;
 }
 
-void
-push(struct exec *x, unsigned size, uint64_t value)
+/* `size` bytes of stack, of which the lower `written` get the value. */
+static void
+push_low(struct exec *x, unsigned size, unsigned written, uint64_t value)
 {
 	struct cpu *cpu = x->cpu;
 	unsigned width = stack_size(cpu);
 	uint64_t sp = (cpu->gpr[CPU_RSP] - size) & mask_of(width);
 
-	mem_write(x, CPU_SS, sp, size, value);
+	mem_write(x, CPU_SS, sp, written, value);
 	set_gpr(cpu, CPU_RSP, width, sp);
+}
+
+void
+push(struct exec *x, unsigned size, uint64_t value)
+{
+	push_low(x, size, size, value);
 }
 
 /* The stack at a distance from its top, which stays. */
@@ -170,14 +177,20 @@ sreg_of_opcode(uint8_t opcode)
 	return opcode >> 3 & 3;
 }
 
-/* A selector is zero-extended to the operand size (SDM 2B, PUSH; as AMD does). */
+/*
+ * A selector is zero-extended to the operand size; but of 32 bits Intel writes the
+ * lower 16 only (SDM 2B, PUSH).
+ */
 void
 op_push_sreg(struct exec *x)
 {
 	struct cpu *cpu = x->cpu;
 	uint64_t selector = cpu->seg[sreg_of_opcode(x->in.opcode)].selector;
 
-	push(x, x->in.osize, selector);
+	if (intel(cpu) && x->in.osize == 4)
+		push_low(x, 4, 2, selector);
+	else
+		push(x, x->in.osize, selector);
 }
 
 void

@@ -30,9 +30,19 @@ flat_segments(struct cpu *cpu, unsigned cs, unsigned ss, unsigned cpl, bool l)
 	};
 }
 
+/* Intel has SYSCALL and SYSRET in 64-bit mode only (SDM 2B, SYSCALL, SYSRET). */
+static void
+check_syscall(struct exec *x)
+{
+	const struct cpu *cpu = x->cpu;
+
+	if (!(cpu->efer & EFER_SCE) || (intel(cpu) && !mode64(cpu)))
+		ud(x);
+}
+
 /*
  * In long mode to 64-bit code at LSTAR or, from compatibility mode, CSTAR; in
- * legacy mode to the address in STAR, which is AMD's alone.
+ * legacy mode to the address in STAR.  The latter two are AMD's alone.
  */
 void
 op_syscall(struct exec *x)
@@ -41,8 +51,7 @@ op_syscall(struct exec *x)
 	unsigned cs = cpu->star >> 32 & 0xFFFC;
 	uint64_t target = mode64(cpu) ? cpu->lstar : cpu->cstar;
 
-	if (!(cpu->efer & EFER_SCE))
-		ud(x);
+	check_syscall(x);
 	x->trap_by = TRAP_BY_NEW_TF;
 	if (!long_mode(cpu)) {
 		cpu->gpr[CPU_RCX] = (uint32_t)x->next_rip;
@@ -61,20 +70,22 @@ op_syscall(struct exec *x)
 
 /*
  * From 64-bit mode R11 gives all flags but RF and VM (SDM 2B, SYSRET); from
- * others the flags stay, with IF set (APM 3, SYSRET).
+ * others the flags stay, with IF set (APM 3, SYSRET).  Intel looks at RCX before
+ * it leaves CPL 0; AMD goes there, and the fetch has the #GP at CPL 3.  Intel
+ * makes a whole SS up, AMD changes its selector only.
  */
 void
 op_sysret(struct exec *x)
 {
 	struct cpu *cpu = x->cpu;
+	struct cpu_seg ss = cpu->seg[CPU_SS];
 	unsigned base = cpu->star >> 48 & 0xFFFF;
 	bool to64 = x->in.osize == 8;
 
-	if (!(cpu->efer & EFER_SCE))
-		ud(x);
-	if (!protected_mode(cpu))
+	check_syscall(x);
+	if (!protected_mode(cpu) || cpu_cpl(cpu) != 0)
 		gp0(x);
-	if (to64 && !canonical(cpu->gpr[CPU_RCX]))
+	if (to64 && intel(cpu) && !canonical(cpu->gpr[CPU_RCX]))
 		gp0(x);
 	x->trap_by = TRAP_BY_NEW_TF;
 	if (mode64(cpu))
@@ -83,6 +94,11 @@ op_sysret(struct exec *x)
 		cpu->rflags |= FLAG_IF;
 	cpu->rip = to64 ? cpu->gpr[CPU_RCX] : (uint32_t)cpu->gpr[CPU_RCX];
 	flat_segments(cpu, (to64 ? base + 16 : base) | 3, (base + 8) | 3, 3, to64);
+	if (!intel(cpu)) {
+		ss.selector = cpu->seg[CPU_SS].selector;
+		ss.dpl = 3;		/* CPL, of which we have no other copy */
+		cpu->seg[CPU_SS] = ss;
+	}
 }
 
 /* AMD has these in legacy mode only (APM 3, SYSENTER). */
@@ -91,35 +107,42 @@ check_sysenter(struct exec *x)
 {
 	const struct cpu *cpu = x->cpu;
 
-	if (long_mode(cpu))
+	if (long_mode(cpu) && !intel(cpu))
 		ud(x);
 	if (!protected_mode(cpu) || (cpu->sysenter_cs & 0xFFFC) == 0)
 		gp0(x);
 }
 
+/* In long mode to 64-bit code (SDM 2B, SYSENTER). */
 void
 op_sysenter(struct exec *x)
 {
 	struct cpu *cpu = x->cpu;
 	unsigned cs = cpu->sysenter_cs & 0xFFFC;
+	bool to64 = long_mode(cpu);
 
 	check_sysenter(x);
 	cpu->rflags &= ~(uint64_t)(FLAG_VM | FLAG_IF | FLAG_RF);
-	flat_segments(cpu, cs, cs + 8, 0, false);
-	cpu->gpr[CPU_RSP] = (uint32_t)cpu->sysenter_esp;
-	cpu->rip = (uint32_t)cpu->sysenter_eip;
+	flat_segments(cpu, cs, cs + 8, 0, to64);
+	cpu->gpr[CPU_RSP] = to64 ? cpu->sysenter_esp : (uint32_t)cpu->sysenter_esp;
+	cpu->rip = to64 ? cpu->sysenter_eip : (uint32_t)cpu->sysenter_eip;
 }
 
+/* With REX.W to 64-bit code, whose selectors are behind the others (SDM 2B, SYSEXIT). */
 void
 op_sysexit(struct exec *x)
 {
 	struct cpu *cpu = x->cpu;
-	unsigned cs = cpu->sysenter_cs & 0xFFFC;
+	bool to64 = x->in.osize == 8;
+	unsigned cs = (cpu->sysenter_cs & 0xFFFC) + (to64 ? 32 : 16);
+	uint64_t rsp = cpu->gpr[CPU_RCX], rip = cpu->gpr[CPU_RDX];
 
 	check_sysenter(x);
-	flat_segments(cpu, (cs + 16) | 3, (cs + 24) | 3, 3, false);
-	cpu->gpr[CPU_RSP] = (uint32_t)cpu->gpr[CPU_RCX];
-	cpu->rip = (uint32_t)cpu->gpr[CPU_RDX];
+	if (to64 && (!canonical(rsp) || !canonical(rip)))
+		gp0(x);
+	flat_segments(cpu, cs | 3, (cs + 8) | 3, 3, to64);
+	cpu->gpr[CPU_RSP] = to64 ? rsp : (uint32_t)rsp;
+	cpu->rip = to64 ? rip : (uint32_t)rip;
 }
 
 /* --- RDFSBASE, RDGSBASE, WRFSBASE, WRGSBASE: 64-bit mode, if CR4 says so --- */

@@ -100,6 +100,7 @@ op_mov_to_cr(struct exec *x)
 	case 3:
 		if (value & ~PHYS_MASK)
 			gp0(x);
+		check_pdptes(x, value);
 		cpu->cr3 = value;
 		cpu->private.pdptes_wanted = true;
 		tlb_flush_local(cpu);

@@ -16,7 +16,8 @@
  *	NVMM_SOFT_CHAOS=seed		a decimal number: runs end early and
  *					stops are seen late, as a kernel may
  *	NVMM_SOFT_HOST=file		what the machine below answers where
- *					NVMM hands that to the guest
+ *					NVMM hands that to the guest; leaf 0
+ *					also says whose processor it is
  *
  * The file has a line for each value, in hexadecimal; '#' begins a comment:
  *
