@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 PORT = 0xE9
+SEABIOS_PORT = 0x402
+"""Where SeaBIOS prints, which looks for the same `READBACK` there."""
 READBACK = 0xE9
 """What a read gives, by which a guest finds out that the console is there."""
 
