@@ -6,6 +6,7 @@
 # POPFD may change a flag.
     .intel_syntax noprefix
 {% include "macros.inc" %}
+{% include "protocol.inc" %}
 
     .set    BOOT_BASE, 0x10000          # where real16.ld puts .boot
     .section .boot, "ax", @progbits
@@ -79,4 +80,6 @@ boot_flags:
     .code16
     .text
 {% include guest %}
+
+{% include "protocol-code.inc" %}
 

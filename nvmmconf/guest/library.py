@@ -14,7 +14,7 @@ from types import MappingProxyType
 from .assemble import Assembler, Job
 from .image import Image, read_image
 from .mode import Mode
-from .parameters import Parameter, check_name
+from .parameters import Parameter, check_name, check_parameters
 from .render import Renderer
 from .source import GuestSource, guest_names, read_source
 from .toolchain import Toolchain
@@ -109,7 +109,12 @@ class GuestLibrary:
         return self.inline(text, mode, name=name)
 
     def _image(self, source: GuestSource, mode: Mode, parameters: Mapping[str, Parameter]) -> Image:
-        key = (source.name, source.text, mode, tuple(sorted(parameters.items())))
+        parameters = {
+            name: int(value) if isinstance(value, bool) else value
+            for name, value in sorted(parameters.items())
+        }
+        check_parameters(source.file, source.parameters, parameters)
+        key = (source.name, source.text, mode, tuple(parameters.items()))
         image = self._images.get(key)
         if image is None:
             image = self._build(source, mode, parameters)

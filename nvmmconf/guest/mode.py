@@ -41,6 +41,8 @@ class Mode(enum.Enum):
 
         `ax` to `sp` are the names of the registers at their natural width
         (`ax`, `eax`, `rax`); `pointer` is the directive for a word of that width.
+        `wide` begins the names of the widest registers (`e`, `r`), `own` is the
+        segment prefix that reaches the guest's own data whatever DS holds.
         """
         names: dict[str, object] = {name: _PREFIX[self.bits] + name for name in _REGISTERS}
         return names | {
@@ -49,4 +51,9 @@ class Mode(enum.Enum):
             "pointer": _POINTER[self.bits],
             "console_port": "0xE9",
             "result_port": "0xF4",
+            "guest_port": "0x5F0",
+            "guest_signature": "0x474D564E",
+            "wide": "r" if self.bits == 64 else "e",
+            "own": "cs:" if self is Mode.REAL16 else "",
+            "code_base": self.code_base,
         }

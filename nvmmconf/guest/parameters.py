@@ -10,7 +10,8 @@ from .errors import GuestError
 from .mode import Mode
 
 Parameter = int | str
-"""A number, or text that is put in as it is: an operand, an instruction, several lines."""
+"""A number (a truth value is 1 or 0), or text that is put in as it is: an operand, an
+instruction, several lines."""
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 # The renderer marks lines with these.
@@ -28,7 +29,7 @@ def check_name(where: str, name: str) -> None:
         raise GuestError(f"{where}: parameter {name!r} has the name of a template variable")
 
 
-def check_parameters(where: str, declared: Collection[str], given: Mapping[str, Parameter]) -> None:
+def check_parameters(where: str, declared: Collection[str], given: Mapping[str, object]) -> None:
     """Hold what a case gives against what the guest declares.
 
     Raises GuestError naming the guest and the parameter that is unknown, missing,
@@ -38,7 +39,7 @@ def check_parameters(where: str, declared: Collection[str], given: Mapping[str, 
     for name, value in given.items():
         if name not in declared:
             raise GuestError(f"{where}: no parameter {name!r} (parameters: {known})")
-        if isinstance(value, bool) or not isinstance(value, int | str):
+        if not isinstance(value, int | str):
             kind = type(value).__name__
             raise GuestError(f"{where}: parameter {name!r} is {kind}, neither a number nor text")
         if isinstance(value, str) and _CONTROL.search(value):

@@ -15,11 +15,17 @@ from jinja2.lexer import Token, TokenStream
 
 from .errors import GuestError
 from .mode import Mode
-from .parameters import Parameter, check_parameters
+from .parameters import Parameter
 from .source import GuestSource
 
 # Put into the rendered text by _Marks, taken out again by _split.
 _MARK = re.compile("\x01([^\x02]*)\x02([0-9]+)\x03")
+
+# A line of the guest's own that begins, after its label, with a macro: it learns its number.
+_USE = re.compile(
+    "\x01([^\x02]*)\x02([0-9]+)\x03(?=[ \t]*(?:[\\w.$]+:[ \t]*)?[A-Z][A-Z0-9_]+(?!\\S))"
+)
+_NUMBERED = re.compile(r"^\.set \.Lline, [0-9]+; *")
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,8 @@ class Rendered:
     def line(self, number: int) -> str:
         """Line `number` (from 1) without outer space, or nothing past the end."""
         lines = self.text.splitlines()
-        return lines[number - 1].strip() if 0 < number <= len(lines) else ""
+        found = lines[number - 1].strip() if 0 < number <= len(lines) else ""
+        return _NUMBERED.sub("", found)
 
     def origin(self, number: int) -> Origin | None:
         """Where line `number` (from 1) came from, if known."""
@@ -109,14 +116,12 @@ class Renderer:
     ) -> Rendered:
         """Render `source` inside the layout of `mode`, `<include>/<mode>.S`.
 
-        Raises GuestError where the guest does not support `mode`, where `parameters`
-        are not those that it declares, or a template is missing, wrong, or uses
-        an undefined variable.
+        Raises GuestError where the guest does not support `mode`, or a template is
+        missing, wrong, or uses an undefined variable.
         """
         if mode not in source.modes:
             known = " ".join(mode.value for mode in source.modes)
             raise GuestError(f"{source.file}: not for mode {mode.value} (modes: {known})")
-        check_parameters(source.file, source.parameters, parameters)
         environment, file = self._environment, source.file
         try:
             code = environment.compile(source.text, name=file, filename=file)
@@ -133,7 +138,7 @@ class Renderer:
             # A template may call anything, so anything may come out of it.
             where = _raised_at(error, file, self._include) or file
             raise GuestError(f"{where}: {error}") from None
-        return _split(text, file, self._include)
+        return _split(_number_uses(text, file), file, self._include)
 
     def variables(self, text: str) -> frozenset[str]:
         """The names that a template leaves to others; none where it is no template."""
@@ -159,6 +164,15 @@ def _raised_at(error: Exception, guest: str, include: Path) -> str | None:
             found = f"{_shown(name, guest, include)}:{step.tb_lineno}"
         step = step.tb_next
     return found
+
+
+def _number_uses(marked: str, guest: str) -> str:
+    """Set `.Lline` where the guest uses a macro, for those that report their line."""
+
+    def numbered(match: re.Match[str]) -> str:
+        return f"{match[0]}.set .Lline, {match[2]}; " if match[1] == guest else match[0]
+
+    return _USE.sub(numbered, marked)
 
 
 def _split(marked: str, guest: str, include: Path) -> Rendered:

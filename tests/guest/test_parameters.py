@@ -44,7 +44,6 @@ def test_other_values_are_another_image(written: GuestLibrary) -> None:
     [
         ({"insn": "mov"}, r"one\.S: parameter 'value' is missing \(parameters: insn value\)"),
         ({"insn": "mov", "value": 1, "size": 2}, r"one\.S: no parameter 'size'"),
-        ({"insn": "mov", "value": True}, r"one\.S: parameter 'value' is bool"),
         ({"insn": "mov", "value": 1.5}, r"one\.S: parameter 'value' is float"),
         ({"insn": "mov\x01", "value": 1}, r"one\.S: parameter 'insn' has control"),
     ],
@@ -54,6 +53,12 @@ def test_wrong_parameters_are_named(
 ) -> None:
     with pytest.raises(GuestError, match=expected):
         written.image("one", Mode.REAL16, **given)
+
+
+def test_truth_values_are_numbers(written: GuestLibrary) -> None:
+    image = written.image("one", Mode.REAL16, insn="mov", value=True)
+    assert texts(image) == ["mov al, 1"]
+    assert written.image("one", Mode.REAL16, insn="mov", value=1) is image
 
 
 def test_guest_without_parameters_takes_none(library: GuestLibrary) -> None:
