@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from nvmmconf.board.interfaces import BusError
@@ -11,8 +10,6 @@ from nvmmconf.nvmm import IoAccess, MemAccess
 
 if TYPE_CHECKING:
     from nvmmconf.accel.vcpu import AccelVcpu
-
-log = logging.getLogger(__name__)
 
 
 def io(vcpu: AccelVcpu, access: IoAccess) -> None:
@@ -35,8 +32,12 @@ def io(vcpu: AccelVcpu, access: IoAccess) -> None:
         if access.is_in:
             access.data[:] = b"\xff" * size
         direction = "in from" if access.is_in else "out to"
-        log.error("NVMM: %s port %#x of %d bytes failed: %s", direction, access.port, size, error)
-    vcpu.dirty = False  # A-SYNC-5
+        accelerator.reports.error(
+            f"{direction} port {access.port:#x} of {size} bytes failed: {error}"
+        )
+    # A-SYNC-5: a device that synchronised must not have the instruction undone
+    # and run again for ever (BH-98).
+    vcpu.dirty = False
 
 
 def mem(vcpu: AccelVcpu, access: MemAccess) -> None:
@@ -44,7 +45,7 @@ def mem(vcpu: AccelVcpu, access: MemAccess) -> None:
     accelerator = vcpu.accelerator
     with accelerator.lock:
         if access.is_write:
-            accelerator.memory.write(access.gpa, bytes(access.data))
+            vcpu.memory.write(access.gpa, bytes(access.data))
         else:
-            access.data[:] = accelerator.memory.read(access.gpa, len(access.data))
+            access.data[:] = vcpu.memory.read(access.gpa, len(access.data))
     vcpu.dirty = False  # A-SYNC-5

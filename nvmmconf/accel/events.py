@@ -3,13 +3,10 @@
 
 from __future__ import annotations
 
-import logging
-
 from nvmmconf.abi import Cr, EventType, Gpr, StateFlag
-from nvmmconf.accel.vcpu import AccelVcpu, Request
+from nvmmconf.accel.requests import Request
+from nvmmconf.accel.vcpu import AccelVcpu
 from nvmmconf.nvmm import Exit, NvmmError
-
-log = logging.getLogger(__name__)
 
 NMI_VECTOR = 2
 
@@ -19,12 +16,19 @@ def can_take_int(vcpu: AccelVcpu) -> bool:
     if vcpu.int_window_exiting:
         return False
     if vcpu.int_shadow or not vcpu.registers.interrupts_enabled:
-        vcpu.vcpu.getstate(StateFlag.INTR)
-        vcpu.vcpu.state.intr.int_window_exiting = 1
-        vcpu.vcpu.setstate(StateFlag.INTR)
-        vcpu.int_window_exiting = True
+        ask_for_int_window(vcpu)
         return False
     return True
+
+
+def ask_for_int_window(vcpu: AccelVcpu) -> None:
+    """Have an exit made as soon as the guest would take an interrupt.  Raises NvmmError."""
+    if vcpu.int_window_exiting:
+        return
+    vcpu.vcpu.getstate(StateFlag.INTR)
+    vcpu.vcpu.state.intr.int_window_exiting = 1
+    vcpu.vcpu.setstate(StateFlag.INTR)
+    vcpu.int_window_exiting = True
 
 
 def can_take_nmi(vcpu: AccelVcpu) -> bool:
@@ -38,7 +42,7 @@ def pre_run(vcpu: AccelVcpu) -> None:
         try:
             _pre_run(vcpu)
         except NvmmError as error:
-            log.error("NVMM: before entry: %s", error)
+            vcpu.accelerator.reports.error(f"before entry: {error}")
 
 
 def _pre_run(vcpu: AccelVcpu) -> None:
@@ -47,10 +51,12 @@ def _pre_run(vcpu: AccelVcpu) -> None:
         vcpu.tpr_changed = True
     if vcpu.requests & (Request.INIT | Request.TPR):
         vcpu.exit_request = True
-    # The kernel has room for one event, and one given to a run that did not
-    # enter waits there (K-RUN-6): a second would take its place (L-EVT-2).
+    # The kernel has room for one event.  One given to a run that did not enter
+    # waits there (K-RUN-6), and so does one whose delivery was cut short (BH-80):
+    # a second would take its place (L-EVT-2, K-INJ-13).
     if vcpu.event_in_flight:
-        pass
+        if Request.HARD in vcpu.requests and vcpu.apic is not None:
+            ask_for_int_window(vcpu)
     elif Request.NMI in vcpu.requests and can_take_nmi(vcpu):
         vcpu.requests &= ~Request.NMI
         vcpu.inject(EventType.INTR, NMI_VECTOR)
@@ -72,9 +78,11 @@ def post_run(vcpu: AccelVcpu, taken: Exit) -> None:
     state = taken.state
     if state.rflags == 0:
         # Bit 1 of RFLAGS is always set: the guest was not entered, and all of
-        # it is zero without having become so (L-RUN-3).
+        # it is zero without having become so (L-RUN-3).  The field's accelerator
+        # takes it for the guest's: the local APIC's TPR becomes 0, and what it
+        # held back arrives (BH-50, BH-107).
         return
-    vcpu.event_in_flight = False
+    vcpu.event_in_flight = state.evt_pending
     vcpu.registers.gpr[Gpr.RFLAGS] = state.rflags
     vcpu.int_shadow = state.int_shadow
     vcpu.int_window_exiting = state.int_window_exiting

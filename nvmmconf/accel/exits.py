@@ -4,15 +4,13 @@
 from __future__ import annotations
 
 import enum
-import logging
 from collections.abc import Callable
 
 from nvmmconf.abi import EventType, ExitReason, Gpr
 from nvmmconf.accel import msrs
-from nvmmconf.accel.vcpu import AccelVcpu, Request
+from nvmmconf.accel.requests import Request
+from nvmmconf.accel.vcpu import AccelVcpu
 from nvmmconf.nvmm import Exit, IoExit, MemoryExit, NvmmError, RdmsrExit, WrmsrExit
-
-log = logging.getLogger(__name__)
 
 UD_VECTOR = 6
 """#UD, invalid opcode."""
@@ -33,10 +31,16 @@ def handle(vcpu: AccelVcpu, taken: Exit) -> Next:
     return handler(vcpu, taken)
 
 
-def fatal(vcpu: AccelVcpu, message: str) -> Next:
-    """Report `message`, and tell the machine that the guest cannot go on."""
-    log.error("NVMM: %s", message)
-    vcpu.accelerator.control.panic(message)
+def fatal(vcpu: AccelVcpu, message: str, taken: Exit | None) -> Next:
+    """Report `message`, and tell the machine that the guest cannot go on, and why.
+
+    It ends this machine's run and no more; the field's accelerator ends the
+    process (BH-99).
+    """
+    accelerator = vcpu.accelerator
+    accelerator.reports.error(message)
+    vcpu.fetch()
+    accelerator.control.panic(message, vcpu.fault(taken))
     return Next.FATAL
 
 
@@ -57,7 +61,7 @@ def _memory(vcpu: AccelVcpu, taken: Exit) -> Next:
     try:
         vcpu.vcpu.assist_mem()
     except NvmmError as error:
-        return fatal(vcpu, f"memory assist failed ({taken.detail()}): {error}")
+        return fatal(vcpu, f"memory assist failed ({taken.detail()}): {error}", taken)
     return Next.CONTINUE
 
 
@@ -67,7 +71,7 @@ def _io(vcpu: AccelVcpu, taken: Exit) -> Next:
     try:
         vcpu.vcpu.assist_io()
     except NvmmError as error:
-        return fatal(vcpu, f"I/O assist failed ({taken.detail()}): {error}")
+        return fatal(vcpu, f"I/O assist failed ({taken.detail()}): {error}", taken)
     return Next.CONTINUE
 
 
@@ -105,24 +109,26 @@ def _set_gprs(vcpu: AccelVcpu, taken: Exit, values: dict[Gpr, int]) -> Next:
     try:
         msrs.set_gprs(vcpu, values)
     except NvmmError as error:
-        return fatal(vcpu, f"{taken.reason_name} ({taken.detail()}): {error}")
+        return fatal(vcpu, f"{taken.reason_name} ({taken.detail()}): {error}", taken)
     return Next.CONTINUE
 
 
 def _undefined(vcpu: AccelVcpu, taken: Exit) -> Next:
     """A-EXIT-10: the CPU that the guest sees has no MONITOR and MWAIT."""
-    vcpu.inject(EventType.EXCP, UD_VECTOR)
+    try:
+        vcpu.inject(EventType.EXCP, UD_VECTOR)
+    except NvmmError as error:
+        return fatal(vcpu, f"{taken.reason_name} ({taken.detail()}): {error}", taken)
     return Next.CONTINUE
 
 
 def _unexpected(vcpu: AccelVcpu, taken: Exit) -> Next:
     """A-EXIT-11: report reason and hardware code, fetch the registers, panic."""
     detail = taken.detail()
-    vcpu.synchronize()
+    vcpu.fetch()
     where = f"RIP {vcpu.registers.rip:#x}"
-    return fatal(
-        vcpu, f"unexpected exit {taken.reason_name}{f' ({detail})' if detail else ''} at {where}"
-    )
+    what = f"{taken.reason_name}{f' ({detail})' if detail else ''}"
+    return fatal(vcpu, f"unexpected exit {what} at {where}", taken)
 
 
 _HANDLERS: dict[int, Callable[[AccelVcpu, Exit], Next]] = {

@@ -4,21 +4,20 @@
 from __future__ import annotations
 
 import enum
-import logging
+from time import monotonic_ns
 from typing import TYPE_CHECKING
 
-from nvmmconf.abi import Cr, ExitReason, Gpr, Segment, StateFlag
+from nvmmconf.abi import Cr, ExitReason, Gpr, Segment
 from nvmmconf.accel import events, exits
 from nvmmconf.accel.exits import Next
 from nvmmconf.accel.registers import Registers, SegmentRegister
-from nvmmconf.accel.vcpu import AccelVcpu, Request
-from nvmmconf.nvmm import NvmmError
+from nvmmconf.accel.requests import Request
+from nvmmconf.accel.vcpu import AccelVcpu
+from nvmmconf.nvmm import Exit, NvmmError
+from nvmmconf.trace import Trace
 
 if TYPE_CHECKING:
     from nvmmconf.accel.accelerator import Accelerator
-
-
-log = logging.getLogger(__name__)
 
 
 class LoopExit(enum.Enum):
@@ -59,37 +58,61 @@ def _take_requests(vcpu: AccelVcpu) -> None:
     if Request.INIT in vcpu.requests:
         vcpu.synchronize()
         vcpu.requests &= ~Request.INIT
-        vcpu.halted = False
-        reset_to_init(vcpu.registers)
+        take_init(vcpu)
     if Request.POLL in vcpu.requests:
         vcpu.requests &= ~Request.POLL
         if vcpu.apic is not None:
             vcpu.apic.poll()
     interruptible = Request.HARD in vcpu.requests and vcpu.registers.interrupts_enabled
-    if interruptible or Request.NMI in vcpu.requests:
+    if (interruptible or Request.NMI in vcpu.requests) and not vcpu.waiting_for_sipi:
         vcpu.halted = False
     if Request.SIPI in vcpu.requests:
         vcpu.synchronize()
-        vcpu.requests &= ~Request.SIPI
-        vcpu.halted = False
+        vcpu.requests &= ~Request.SIPI  # BH-95: left pending by the field's, taken for ever
+        vcpu.halted = vcpu.waiting_for_sipi = False
         start_at_sipi_vector(vcpu.registers, vcpu.sipi_vector)
     if Request.TPR in vcpu.requests:
         vcpu.requests &= ~Request.TPR
         vcpu.synchronize()
 
 
+def take_init(vcpu: AccelVcpu) -> None:
+    """Put the CPU into the state that INIT gives; an application processor then waits for SIPI.
+
+    The registers must be synchronised.  A failure is reported.
+    """
+    try:
+        vcpu.withdraw_event()
+        vcpu.forget_windows()
+    except NvmmError as error:
+        vcpu.accelerator.reports.error(f"at INIT: {error}")
+    vcpu.requests &= ~Request.NMI
+    vcpu.waiting_for_sipi = vcpu.halted = not vcpu.is_bootstrap
+    if vcpu.apic is not None:
+        vcpu.apic.init()
+    vcpu.tpr = 0 if vcpu.apic is None else vcpu.apic.tpr
+    reset_to_init(vcpu.registers)
+
+
 def _inner(accelerator: Accelerator, vcpu: AccelVcpu) -> LoopExit | None:
     """A-LOOP-3: the passes, without the big lock."""
+    trace = accelerator.trace
+    journal = accelerator.journal
     while True:
+        if journal is not None:
+            journal.look(vcpu)
         if vcpu.dirty:
             vcpu.push()
         if vcpu.stopped:
             vcpu.stopped = False
             return LoopExit.INTERRUPT
         events.pre_run(vcpu)
-        # A-LOOP-4: read before the kernel reads its stop word; cleared by _loop.
+        # A-LOOP-4: read before the kernel reads its stop word, and kept until it
+        # was acted on: the word is cleared by every run, also for a stop that
+        # came too late for it (BH-51a), and the field once read the two in the
+        # other order (BH-104).  Cleared by _loop.
         if vcpu.exit_request:
-            if not vcpu.vcpu.has_stop:
+            if not vcpu.has_stop:  # version 1 does not even have the function (BH-96)
                 # A signal is gone once handled (L-STOP-5), so version 1 would
                 # have nothing left to return for: do not enter at all.
                 return LoopExit.INTERRUPT
@@ -97,16 +120,10 @@ def _inner(accelerator: Accelerator, vcpu: AccelVcpu) -> LoopExit | None:
         try:
             taken = vcpu.vcpu.run()
         except NvmmError as error:  # A-EXIT-12
-            exits.fatal(vcpu, f"failed to execute a virtual CPU: {error}")
+            exits.fatal(vcpu, f"failed to execute a virtual CPU: {error}", None)
             return LoopExit.FATAL
         events.post_run(vcpu, taken)
-        traced = accelerator.trace is not None and taken.reason in _GPRS_PROVIDED
-        rip = _rip(vcpu) if traced else None
-        what = exits.handle(vcpu, taken)
-        if accelerator.trace is not None:
-            if rip is None and what is not Next.CONTINUE:
-                rip = _rip(vcpu)  # fetched now in any case
-            accelerator.trace.record(vcpu.vcpu.cpuid, taken, rip)
+        what = exits.handle(vcpu, taken) if trace is None else _handle_traced(vcpu, taken, trace)
         if what is not Next.CONTINUE:
             return _LEAVING[what]
 
@@ -118,18 +135,34 @@ _LEAVING = {
 }
 
 
-# Exits that come with the GPRs (L-ST-6): only there RIP can be told without a
+# Exits that come with the GPRs (L-ST-6): only there they can be told without a
 # call that a run without a trace would not make.
-_GPRS_PROVIDED = (ExitReason.MEMORY, ExitReason.IO, ExitReason.RDMSR, ExitReason.WRMSR)
+_GPRS_PROVIDED = frozenset((ExitReason.MEMORY, ExitReason.IO, ExitReason.RDMSR, ExitReason.WRMSR))
 
 
-def _rip(vcpu: AccelVcpu) -> int | None:
+def _handle_traced(vcpu: AccelVcpu, taken: Exit, trace: Trace) -> Next:
+    """Handle the exit and record it, with the registers before it was handled."""
+    event = None
+    if vcpu.event is not None and not vcpu.event_in_flight:
+        event, vcpu.event = vcpu.event, None
+    now = monotonic_ns()
+    image = None
+    if trace.full or taken.reason in _GPRS_PROVIDED:
+        image = _image(vcpu, trace)
+    what = exits.handle(vcpu, taken)
+    if image is None and what is not Next.CONTINUE:
+        image = _image(vcpu, trace)  # fetched now in any case
+    trace.record(vcpu.index, taken, image, now, event)
+    return what
+
+
+def _image(vcpu: AccelVcpu, trace: Trace) -> bytes | None:
     try:
-        vcpu.vcpu.getstate(StateFlag.GPRS)
+        vcpu.vcpu.getstate(trace.parts)
     except NvmmError as error:
-        log.error("NVMM: no RIP for the trace: %s", error)
+        vcpu.accelerator.reports.error(f"no registers for the trace: {error}")
         return None
-    return vcpu.vcpu.state.gprs[Gpr.RIP]
+    return vcpu.vcpu.state_bytes() if trace.full else vcpu.vcpu.gpr_bytes()
 
 
 def reset_to_init(registers: Registers) -> None:

@@ -3,12 +3,8 @@
 
 from __future__ import annotations
 
-import logging
-
 from nvmmconf.abi import Gpr, StateFlag
 from nvmmconf.accel.vcpu import AccelVcpu
-
-log = logging.getLogger(__name__)
 
 IA32_APIC_BASE = 0x1B
 IA32_MTRRCAP = 0xFE
@@ -26,9 +22,12 @@ _WRITES_IGNORED = frozenset({IA32_MTRR_DEF_TYPE, IA32_MCG_STATUS})
 def read(vcpu: AccelVcpu, msr: int) -> int:
     """Return what RDMSR reads (A-MSR-1 to A-MSR-3)."""
     if msr == IA32_APIC_BASE:
-        return APIC_BASE_RESET if vcpu.apic is None else vcpu.apic.base
+        if vcpu.apic is None:
+            return APIC_BASE_RESET
+        with vcpu.accelerator.lock:
+            return vcpu.apic.base
     if msr not in _READ_AS_ZERO:
-        log.warning("NVMM: unexpected RDMSR %#x, answered with 0", msr)
+        vcpu.accelerator.reports.warning(f"unexpected RDMSR {msr:#x}, answered with 0")
     return 0
 
 
@@ -36,9 +35,10 @@ def write(vcpu: AccelVcpu, msr: int, value: int) -> None:
     """Carry out WRMSR (A-MSR-5 to A-MSR-7)."""
     if msr == IA32_APIC_BASE:
         if vcpu.apic is not None:
-            vcpu.apic.base = value
+            with vcpu.accelerator.lock:
+                vcpu.apic.base = value
     elif msr not in _WRITES_IGNORED:
-        log.warning("NVMM: unexpected WRMSR %#x := %#x, ignored", msr, value)
+        vcpu.accelerator.reports.warning(f"unexpected WRMSR {msr:#x} := {value:#x}, ignored")
 
 
 def set_gprs(vcpu: AccelVcpu, values: dict[Gpr, int]) -> None:

@@ -122,7 +122,7 @@ class Registers:
         return bool(self.gpr[Gpr.RFLAGS] & 0x200)
 
 
-def set_registers(vcpu: Vcpu, registers: Registers, tpr: int) -> None:
+def set_registers(vcpu: Vcpu, registers: Registers, tpr: int, mxcsr_mask: int = MXCSR_MASK) -> None:
     """Give `registers`, and `tpr` as CR8, to the kernel for the next run (A-REG-2 to A-REG-8).
 
     Must be called on the vCPU's own thread, or while it is stopped (A-REG-1).
@@ -140,7 +140,7 @@ def set_registers(vcpu: Vcpu, registers: Registers, tpr: int) -> None:
         state.drs[dr] = value
     for msr, value in registers.msr.items():
         state.msrs[msr] = value
-    _put_fpu(state.fpu, registers.fpu)
+    _put_fpu(state.fpu, registers.fpu, mxcsr_mask)
     vcpu.setstate(SYNCED)
 
 
@@ -180,7 +180,7 @@ def _segment(raw: SegmentRecord) -> SegmentRegister:
     return SegmentRegister(raw.selector, raw.base, raw.limit, flags)
 
 
-def _put_fpu(raw: Any, fpu: FpuRegisters) -> None:
+def _put_fpu(raw: Any, fpu: FpuRegisters, mxcsr_mask: int) -> None:
     raw.fx_cw = fpu.control
     raw.fx_sw = fpu.status & ~_FSW_TOP_MASK | fpu.top << _FSW_TOP_SHIFT
     raw.fx_tw = sum(1 << index for index, empty in enumerate(fpu.empty) if not empty)
@@ -189,7 +189,7 @@ def _put_fpu(raw: Any, fpu: FpuRegisters) -> None:
     raw.fx_ip.fa_64 = fpu.ip
     raw.fx_dp.fa_64 = fpu.dp
     raw.fx_mxcsr = fpu.mxcsr
-    raw.fx_mxcsr_mask = MXCSR_MASK
+    raw.fx_mxcsr_mask = mxcsr_mask
     for index, value in enumerate(fpu.st):
         put_bytes(raw.fx_87_ac[index], value)
     for index, number in enumerate(fpu.xmm):

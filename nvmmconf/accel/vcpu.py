@@ -3,40 +3,32 @@
 
 from __future__ import annotations
 
-import enum
-import logging
+import copy
+import errno
 import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
-from nvmmconf.abi import EventType, VcpuConfSupport
+from nvmmconf.abi import EventType, StateFlag, VcpuConfSupport
 from nvmmconf.accel import callbacks, kick
-from nvmmconf.accel.registers import Registers, get_registers, set_registers
-from nvmmconf.board.interfaces import InterruptController
-from nvmmconf.nvmm import CpuidMask, NvmmError, Vcpu
+from nvmmconf.accel.bell import Bell
+from nvmmconf.accel.lines import VcpuLines
+from nvmmconf.accel.outcome import Fault
+from nvmmconf.accel.registers import MXCSR_MASK, Registers, get_registers, set_registers
+from nvmmconf.accel.requests import Request
+from nvmmconf.board.interfaces import InterruptController, MemoryBus
+from nvmmconf.nvmm import CpuidMask, Exit, NvmmError, Vcpu
+from nvmmconf.trace import Event
 
 if TYPE_CHECKING:
     from nvmmconf.accel.accelerator import Accelerator
 
-log = logging.getLogger(__name__)
-
 # CPUID leaf 1 EDX: MCE (7), MCA (14), MTRR (12), which the kernel hides (A-VCPU-4).
+# The MSRs behind them read as zero and keep nothing (BH-106): section 10 has it so.
 _MCE_MCA_MTRR = CpuidMask(leaf=1, set_bits=(0, 0, 0, 1 << 7 | 1 << 14 | 1 << 12))
 
-
-class Request(enum.Flag):
-    """Asynchronous events pending on a vCPU."""
-
-    HARD = enum.auto()
-    """The interrupt controller has an interrupt."""
-    NMI = enum.auto()
-    SMI = enum.auto()
-    INIT = enum.auto()
-    SIPI = enum.auto()
-    POLL = enum.auto()
-    """The local APIC wants to be polled."""
-    TPR = enum.auto()
-    """A TPR access is to be reported."""
+NO_EXCEPTION = 2
+"""NMI's vector, which is no exception: every kernel refuses to inject it as one (L-EVT-3)."""
 
 
 class AccelVcpu:
@@ -44,14 +36,27 @@ class AccelVcpu:
 
     Made by `Accelerator.create_vcpu`.  `registers` may be read and written by
     the vCPU's own thread while it is not running, after `synchronize`.
+
+    Vcpu 0 is the bootstrap processor; the others wait for a SIPI.
     """
 
     def __init__(
-        self, accelerator: Accelerator, vcpu: Vcpu, apic: InterruptController | None
+        self,
+        accelerator: Accelerator,
+        vcpu: Vcpu,
+        apic: InterruptController | None,
+        memory: MemoryBus,
     ) -> None:
         self.accelerator = accelerator
         self.vcpu = vcpu
         self.apic = apic
+        self.memory = memory
+        """Physical memory as this CPU sees it: its local APIC's page is its own."""
+        self.lines = VcpuLines(self)
+        """What the local APIC acts on (`CpuLines`)."""
+        self.index = vcpu.cpuid
+        self.has_stop = vcpu.has_stop
+        self.is_bootstrap = vcpu.cpuid == 0
         self.registers = Registers()
         self.dirty = True
         """The emulator's registers are newer than the kernel's (A-VCPU-8)."""
@@ -62,25 +67,36 @@ class AccelVcpu:
         self.int_window_exiting = False
         self.nmi_window_exiting = False
         self.event_in_flight = False
-        """An event was given to the kernel, and no run has entered the guest since."""
+        """The kernel holds an event that the guest has not taken yet."""
+        self.event: Event | None = None
+        """The event given last, until the guest has taken it; for the trace."""
         self.requests = Request(0)
         self.sipi_vector = 0
-        self.halted = False
+        self.waiting_for_sipi = not self.is_bootstrap
+        self.halted = self.waiting_for_sipi
         self.stopped = False
         self.exit_request = False
+        self.bell = Bell()
+        """Rung by `kick`: what the thread of a halted vCPU waits for."""
         self._thread: int | None = None
+        self._thread_lock = threading.RLock()
+
+        # The field gives 0xFFFF whatever the capability says (BH-101), and lets the
+        # kernel make it right; here what is given is what the processor has.
+        # A mask of 0 would make the effective MXCSR 0 (K-SET-15).
+        self._mxcsr_mask = MXCSR_MASK & accelerator.capability.mxcsr_mask or MXCSR_MASK
 
     @classmethod
     def create(
-        cls, accelerator: Accelerator, index: int, apic: InterruptController | None
+        cls,
+        accelerator: Accelerator,
+        index: int,
+        apic: InterruptController | None,
+        memory: MemoryBus,
     ) -> AccelVcpu:
-        """A-VCPU-1 to A-VCPU-8.
-
-        Raises NvmmError; what was made is freed.  A-VCPU-2 (a migration blocker)
-        has no counterpart: this emulator cannot migrate, so there is nothing to block.
-        """
+        """A-VCPU-1 and A-VCPU-3 to A-VCPU-8.  Raises NvmmError; what was made is freed."""
         raw = accelerator.machine.create_vcpu(index)
-        self = cls(accelerator, raw, apic)
+        self = cls(accelerator, raw, apic, memory)
         try:
             raw.configure_cpuid(_MCE_MCA_MTRR)
             raw.configure_callbacks(
@@ -119,7 +135,7 @@ class AccelVcpu:
         try:
             tpr = get_registers(self.vcpu, self.registers)
         except NvmmError as error:
-            log.error("NVMM: failed to get virtual processor context: %s", error)
+            self.accelerator.reports.error(f"failed to get virtual processor context: {error}")
             return False
         if tpr != self.tpr:  # A-REG-11
             self.set_tpr(tpr)
@@ -128,9 +144,9 @@ class AccelVcpu:
     def push(self) -> None:
         """A-SYNC-4: the emulator's registers to the kernel; a failure is reported (A-REG-8)."""
         try:
-            set_registers(self.vcpu, self.registers, self.tpr)
+            set_registers(self.vcpu, self.registers, self.tpr, self._mxcsr_mask)
         except NvmmError as error:
-            log.error("NVMM: failed to set virtual processor context: %s", error)
+            self.accelerator.reports.error(f"failed to set virtual processor context: {error}")
         self.dirty = False
 
     def after_reset(self) -> None:
@@ -152,16 +168,57 @@ class AccelVcpu:
         """Give the kernel an event for the next entry (A-PRE-8).  Raises NvmmError."""
         self.vcpu.inject(kind, vector)
         self.event_in_flight = True
+        self.event = Event(kind, vector)
+
+    def withdraw_event(self) -> None:
+        """Take back an event that the guest has not taken: it was made for another state.
+
+        libnvmm has no call for it; but an event that the kernel refuses takes
+        its place, and the run that refuses it enters nothing (L-EVT-3).  What
+        the kernel itself delivers again (K-INJ-12) stays.  Raises NvmmError.
+        """
+        while self.event_in_flight:
+            self.vcpu.inject(EventType.EXCP, NO_EXCEPTION)
+            try:
+                self.vcpu.run()  # returns where the host wants something first
+            except NvmmError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                self.event_in_flight = False
+                self.event = None
+
+    def forget_windows(self) -> None:
+        """No window, shadow or blocking by NMI is left of what ran before.  Raises NvmmError.
+
+        Here and in the kernel: the field's accelerator resets the registers
+        only, and with a window asked for it never looks at an interrupt again
+        (A-EVT-1) until that window opens (BH-103).
+        """
+        self.int_shadow = self.int_window_exiting = self.nmi_window_exiting = False
+        intr = self.vcpu.state.intr  # written whole, so it need not be fetched
+        intr.int_shadow = intr.int_window_exiting = intr.nmi_window_exiting = 0
+        self.vcpu.setstate(StateFlag.INTR)
+
+    def fault(self, taken: Exit | None) -> Fault:
+        """What an outcome tells of this vCPU: its last exit, and its registers as they are."""
+        return Fault(self.index, taken, copy.deepcopy(self.registers))
 
     # ---- getting its attention ----
 
     @property
     def is_awake(self) -> bool:
         """True where something is pending that a halted vCPU wakes up for (A-LOOP-1)."""
-        waking = Request.NMI | Request.INIT | Request.SIPI | Request.POLL
-        if self.registers.interrupts_enabled:
-            waking |= Request.HARD
+        waking = Request.INIT | Request.SIPI | Request.POLL
+        if not self.waiting_for_sipi:
+            waking |= Request.NMI
+            if self.registers.interrupts_enabled:
+                waking |= Request.HARD
         return bool(self.requests & waking)
+
+    @property
+    def is_idle(self) -> bool:
+        """True where it is halted, or waits for a SIPI, and nothing pending would wake it."""
+        return self.halted and not self.is_awake
 
     def enter_thread(self) -> None:
         """Note that this thread runs the vCPU from now on, and unblock the kick (A-VCPU-1)."""
@@ -169,8 +226,9 @@ class AccelVcpu:
         kick.unblock()
 
     def leave_thread(self) -> None:
-        """The vCPU runs on no thread any more."""
-        self._thread = None
+        """The vCPU runs on no thread any more, so that none is signalled for it from now on."""
+        with self._thread_lock:
+            self._thread = None
 
     @property
     def on_own_thread(self) -> bool:
@@ -188,21 +246,34 @@ class AccelVcpu:
 
         The flag is what the loop acts on.  Version 2's stop word covers the time
         between the loop's look at the flag and the entry (A-LOOP-4), the signal
-        a guest that is running (L-STOP-4a).  Version 1 has no such word: a kick
-        in that time is lost until the guest exits, so whoever must get through
-        kicks again.
+        a guest that is running (L-STOP-4a).  Version 1 has no such word, and a
+        signal in that time is lost (BH-51, BH-97): it is sent again until the
+        loop has acted on the flag.
         """
         self.exit_request = True
-        thread = self._thread
-        if thread is None or self.on_own_thread:
+        self.bell.ring()
+        if self._thread is None or self.on_own_thread:
             return
-        if self.vcpu.has_stop:
-            self.vcpu.stop()
-        kick.send(thread)
+        if self._signal() and not self.has_stop:
+            kick.repeat(self)
+
+    def kick_again(self) -> bool:
+        """Kick once more; False where the loop has left the guest since."""
+        return self.exit_request and self._signal()
+
+    def _signal(self) -> bool:
+        # Held so that the thread cannot end between the look and the signal.
+        with self._thread_lock:
+            if self._thread is None:
+                return False
+            if self.has_stop:
+                self.vcpu.stop()
+            kick.send(self._thread)
+            return True
 
     def on_kick(self) -> None:
         """A-LOOP-7: the kick signal arrived."""
-        if self.vcpu.has_stop:
+        if self.has_stop:
             self.vcpu.stop()
         else:
             self.stopped = True

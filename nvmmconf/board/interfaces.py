@@ -53,6 +53,9 @@ class InterruptController(Protocol):
     def poll(self) -> None:
         """Look whether an interrupt has become due."""
 
+    def init(self) -> None:
+        """INIT has reached the CPU: the state that INIT gives (SDM 3A 11.4.7.3)."""
+
 
 class CpuLines(Protocol):
     """What a local APIC asks of its CPU; from any thread that holds the board's lock."""

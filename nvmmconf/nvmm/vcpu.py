@@ -109,6 +109,8 @@ class Vcpu:
             cpuid=cpuid,
         )
         self._alive = True
+        self._gpr_view = ffi.buffer(ffi.addressof(self._raw.state, "gprs"))
+        self._state_view = ffi.buffer(self._raw.state)
         self._address = int(ffi.cast("uintptr_t", self._raw))
         _by_address[self._address] = self
 
@@ -125,6 +127,20 @@ class Vcpu:
         """
         state: VcpuState = self._record().state
         return state
+
+    def gpr_bytes(self) -> bytes:
+        """The general registers in the comm page, `Gpr`'s order, 8 bytes each."""
+        return bytes(self._gpr_view)
+
+    def state_bytes(self) -> bytes:
+        """The whole state in the comm page."""
+        return bytes(self._state_view)
+
+    def put_state_bytes(self, image: bytes) -> None:
+        """Replace the whole state in the comm page; see `setstate`."""
+        if len(image) != len(self._state_view):
+            raise ValueError(f"{len(image)} bytes are no vCPU state")
+        self._state_view[:] = image
 
     def _record(self) -> Any:
         """The `struct nvmm_vcpu *`, while its pointers lead anywhere."""

@@ -17,7 +17,7 @@ from lookalike import LookAlike, NoCompilerError
 from nvmmconf.abi import Cr, Gpr, Libnvmm, LibraryChoice, Segment, bundled_path, ffi
 from nvmmconf.abi import open_library as open_it
 from nvmmconf.accel import Accelerator, Control, Outcome, Registers, SegmentRegister
-from nvmmconf.board import Pc
+from nvmmconf.board import TestBoard
 from nvmmconf.nvmm import PAGE_SIZE, HostMemory
 from nvmmconf.trace import Trace
 
@@ -91,7 +91,7 @@ class Rig:
         self.control = Control()
         self.trace = Trace()
         self.ram = self._resources.enter_context(HostMemory(RAM_SIZE))
-        self.pc = Pc(self.ram, self.control.request_exit)
+        self.pc = TestBoard(self.ram, self.control.request_exit)
         self.accelerator = self._resources.enter_context(
             Accelerator(library, self.pc.ports, self.pc.memory, self.control, self.trace)
         )
