@@ -8,6 +8,7 @@ to a file of its own there; without, one process is both.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Generator, Iterator, Mapping
@@ -20,9 +21,21 @@ import pytest
 from nvmmconf.abi import Libnvmm, LibraryError, choose_library, open_library
 from nvmmconf.guest import GuestError, GuestLibrary, Mode
 from nvmmconf.report import ReportError
-from nvmmconf.results import Planned, ResultsError, Run
-from nvmmconf.suite.collect import case_stem, common_modes, guests_named, planned
-from nvmmconf.suite.marker import MARKER, cited
+from nvmmconf.results import Planned, ResultsError, Run, Verdict
+from nvmmconf.suite import asserted, checks
+from nvmmconf.suite.collect import case_modes, case_stem, parameter_id, planned
+from nvmmconf.suite.fixtures import (
+    PLACE,
+    Place,
+    alarm,
+    capability,
+    library,
+    machine,
+    nvmm_place,
+    target,
+    vcpu,
+)
+from nvmmconf.suite.marker import MARKERS, cited, level_of, modes_of, needs_of
 from nvmmconf.suite.recorder import CaseRecorder
 from nvmmconf.suite.session import (
     PLAN_FILE,
@@ -61,13 +74,7 @@ class Harness:
 
 HARNESS = pytest.StashKey[Harness]()
 
-
-@dataclass(frozen=True)
-class VmParam:
-    """What the `vm` fixture is made of."""
-
-    target: Target
-    mode: Mode
+__all__ = ["capability", "library", "machine", "nvmm_place", "target", "vcpu"]
 
 
 # ---- configuration ---------------------------------------------------------
@@ -127,7 +134,8 @@ def pytest_cmdline_main(config: pytest.Config) -> int | pytest.ExitCode | None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Open the library and find its targets; what is wrong with them is a usage error."""
-    config.addinivalue_line("markers", f"{MARKER}(id, ...): the requirements that a case proves")
+    for line in MARKERS:
+        config.addinivalue_line("markers", line)
     folder = config.getini("nvmmconf_guests")
     if not folder:
         return
@@ -192,26 +200,33 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a case in each mode that its guests support, on each target.
+    """Run a case on each target; with `vm`, in each mode that it has.
 
     First of all, so that a case's parameters begin with these (`planned`).
     """
     harness = _harness(metafunc.config)
-    if harness is None or "vm" not in metafunc.fixturenames:
+    if harness is None or PLACE not in metafunc.fixturenames:
         return
     definition = metafunc.definition
     try:
         cited(definition)
+        level_of(definition)
+        needs_of(definition)
         _claim(harness, definition)
-        modes = common_modes(harness.guests, guests_named(metafunc.function))
+        modes: tuple[Mode | None, ...] = (None,)
+        if "vm" in metafunc.fixturenames:
+            modes = case_modes(harness.guests, metafunc.function, modes_of(definition))
     except (GuestError, ValueError) as error:
         raise pytest.Collector.CollectError(f"{definition.nodeid}: {error}") from None
     except pytest.UsageError as error:
         raise pytest.Collector.CollectError(str(error)) from None
-    params = [VmParam(target, mode) for target in harness.targets for mode in modes]
-    metafunc.parametrize(
-        "vm", params, indirect=True, ids=[f"{p.mode.value}@{p.target.name}" for p in params]
-    )
+    places = [Place(target, mode) for target in harness.targets for mode in modes]
+    metafunc.parametrize(PLACE, places, indirect=True, ids=[place.id for place in places])
+
+
+def pytest_make_parametrize_id(config: pytest.Config, val: object) -> str | None:
+    """Ids that stay and can be read."""
+    return parameter_id(val) if _harness(config) is not None else None
 
 
 def _claim(harness: Harness, definition: pytest.Item) -> None:
@@ -233,9 +248,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return  # nothing will run
     for item in session.items:
         callspec = getattr(item, "callspec", None)
-        param = callspec.params.get("vm") if callspec is not None else None
-        if isinstance(param, VmParam):
-            harness.plan[item.nodeid] = planned(item, param.target.name)
+        place = callspec.params.get(PLACE) if callspec is not None else None
+        if isinstance(place, Place):
+            harness.plan[item.nodeid] = planned(item, place.target.name)
     if not harness.plan:
         return
     plan = tuple(harness.plan.values())
@@ -318,13 +333,53 @@ def pytest_handlecrashitem(crashitem: str, report: Any, sched: Any) -> None:
 
 
 @pytest.fixture
-def vm(request: pytest.FixtureRequest) -> Iterator[VirtualMachine]:
+def vm(request: pytest.FixtureRequest, nvmm_place: Place) -> Iterator[VirtualMachine]:
     """A virtual machine on one target, in one mode; see suite.VirtualMachine."""
-    param = request.param
-    assert isinstance(param, VmParam)
+    assert nvmm_place.mode is not None
     harness = request.config.stash[HARNESS]
-    with VirtualMachine(param.target, param.mode, harness.guests, harness.timeout) as machine:
-        yield machine
+    name = case_stem(request.node)
+    with VirtualMachine(
+        nvmm_place.target, nvmm_place.mode, harness.guests, harness.timeout, name
+    ) as one:
+        yield one
+
+
+def _place(item: pytest.Item) -> Place | None:
+    callspec = getattr(item, "callspec", None)
+    place = callspec.params.get(PLACE) if callspec is not None else None
+    return place if isinstance(place, Place) else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A case whose target lacks what it needs is unsupported."""
+    place = _place(item)
+    if place is not None:
+        missing = needs_of(item).missing(place.target.capability, place.target.library)
+        if missing:
+            pytest.skip(f"{place.target.name} has not: {missing}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Run a case; what it has checked is its verdict, and it has one."""
+    harness = _harness(item.config)
+    if harness is None or _place(item) is None:
+        return (yield)
+    made = checks.begin()
+    with contextlib.ExitStack() as context:
+        if "vm" not in getattr(item, "fixturenames", ()):
+            context.enter_context(alarm(harness.timeout))
+        reached = context.enter_context(asserted.watching(getattr(item, "obj", None)))
+        try:
+            result = yield
+        finally:
+            if harness.recorder is not None:
+                harness.recorder.checked(made)
+    made.raise_failed()
+    if not made.count and not reached.count:
+        raise checks.NoVerdictError("no verdict: it reached no assertion and no check")
+    return result
 
 
 @pytest.hookimpl(wrapper=True)
@@ -353,9 +408,23 @@ def pytest_runtest_makereport(
     harness = _harness(item.config)
     if harness is not None and harness.recorder is not None:
         harness.recorder.phase(item, call, report)
+        _judge(harness.recorder, report)
         if report.when == "teardown":
             harness.recorder.end()  # before the controller hears of it, and merges
     return report
+
+
+def _judge(recorder: CaseRecorder, report: pytest.TestReport) -> None:
+    """What is known or only observed is no failure for pytest, and what is fixed is one."""
+    ended = recorder.judged_so_far
+    if ended is None or report.when != "call":
+        return
+    if report.failed and ended.verdict in (Verdict.KNOWN, Verdict.OBSERVED):
+        report.outcome = "skipped"
+        report.wasxfail = f"{ended.verdict.value}: {ended.message}"
+    elif report.passed and ended.verdict is Verdict.FIXED:
+        report.outcome = "failed"
+        report.longrepr = ended.message
 
 
 def pytest_assertrepr_compare(config: pytest.Config, op: str, left: object, right: object) -> None:

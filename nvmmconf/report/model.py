@@ -127,6 +127,11 @@ class RunPage:
         if passed == counts.total:
             return "All passed."
         aside = [f"{passed:,} passed"] if passed else []
+        aside += [
+            f"{counts[verdict]:,} {verdict.value}"
+            for verdict in (Verdict.OBSERVED, Verdict.KNOWN)
+            if counts[verdict]
+        ]
         if unsupported:
             aside.append(f"{unsupported:,} could not be checked (unsupported)")
         if not counts.bad:

@@ -14,7 +14,10 @@ from nvmmconf.results import Verdict
 
 MEANINGS: dict[Verdict, str] = {
     Verdict.PASS: "What is required is what happened.",
+    Verdict.OBSERVED: "The kernel is free here; what it does is not what the case would have.",
     Verdict.UNSUPPORTED: "The target says that it lacks what the case needs; nothing was checked.",
+    Verdict.KNOWN: "Something required did not happen, as the target's expectations say.",
+    Verdict.FIXED: "It was expected to fail and passes; its expectation is to be removed.",
     Verdict.FAIL: "The guest ran, and something that is required did not happen.",
     Verdict.HANG: "The guest did not come to an end; the watchdog stopped it.",
     Verdict.CRASH: "The worker process died in the case.",

@@ -20,6 +20,7 @@ from nvmmconf.results.records import (
     Started,
     TargetInfo,
     Verdict,
+    judged,
 )
 from nvmmconf.results.writer import RecordWriter
 
@@ -44,6 +45,7 @@ __all__ = [
     "TargetInfo",
     "Verdict",
     "find_runs",
+    "judged",
     "load_run",
     "merge_run",
     "save_run",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nvmmconf.results.errors import ResultsError
 from nvmmconf.results.lines import read_lines, read_plan
-from nvmmconf.results.records import CaseResult, Ended, Run, Started, Verdict
+from nvmmconf.results.records import CaseResult, Ended, Run, Started, Verdict, judged
 from nvmmconf.results.summary import most_severe
 
 CONTROLLER_FILE = "controller.jsonl"
@@ -43,7 +43,7 @@ def merge_run(folder: Path, crashed: Mapping[str, str] | None = None) -> Run:
         _read_worker(path, histories)
     crashed = crashed or {}
     results = (
-        CaseResult(planned, histories[case].end(case, crashed.get(case)))
+        CaseResult(planned, judged(planned, histories[case].end(case, crashed.get(case))))
         for case, planned in plan.items()
     )
     return Run(header, tuple(results))

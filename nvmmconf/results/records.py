@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-FORMAT = 1
+FORMAT = 2
 """Version of the record format; a reader refuses any other."""
 
 
@@ -25,8 +25,14 @@ class Verdict(enum.Enum):
 
     PASS = "pass"
     """What was required is what happened."""
+    OBSERVED = "observed"
+    """The kernel is free here, and does not do what the case would have it do."""
     UNSUPPORTED = "unsupported"
     """The target says that it lacks a capability the case needs; nothing was checked."""
+    KNOWN = "known"
+    """Something required did not happen, as the expectations of this target say."""
+    FIXED = "fixed"
+    """What the expectations say to fail was as required: the entry is to be removed."""
     FAIL = "fail"
     """The guest ran, and something required did not happen."""
     HANG = "hang"
@@ -46,7 +52,7 @@ class Verdict(enum.Enum):
     @property
     def is_good(self) -> bool:
         """True where the run may still exit with status 0."""
-        return self in (Verdict.PASS, Verdict.UNSUPPORTED)
+        return self in (Verdict.PASS, Verdict.OBSERVED, Verdict.UNSUPPORTED, Verdict.KNOWN)
 
 
 @dataclass(frozen=True)
@@ -112,6 +118,10 @@ class Planned:
     requirements: tuple[str, ...]
     nodeid: str
     """pytest's node id, for the rerun command."""
+    level: str = "must"
+    """`must`, `should` or `info`: how strictly the requirement binds."""
+    known: str = ""
+    """Why the case is expected to fail on this target; empty where it is not."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +208,25 @@ class Ended:
     runs: tuple[GuestRun, ...] = ()
 
 
+def judged(planned: Planned, ended: Ended) -> Ended:
+    """Return `ended` as the level and the expectation of its case have it.
+
+    A failure is an observation at level info, and known where it is expected; a
+    pass that was expected to fail is `fixed`.  What says nothing of the target stays.
+    """
+    verdict, message = ended.verdict, ended.message
+    if planned.known and verdict in (Verdict.FAIL, Verdict.HANG, Verdict.CRASH):
+        verdict = Verdict.KNOWN
+    elif planned.known and verdict is Verdict.PASS:
+        verdict = Verdict.FIXED
+        message = f"it passes: remove its entry from the expectations ({planned.known})"
+    elif planned.level == "info" and verdict is Verdict.FAIL:
+        verdict = Verdict.OBSERVED
+    else:
+        return ended
+    return replace(ended, verdict=verdict, message=message)
+
+
 @dataclass(frozen=True)
 class CaseResult:
     """A case of a finished run: its plan and how it ended.
@@ -208,6 +237,16 @@ class CaseResult:
 
     planned: Planned
     ended: Ended
+
+    @property
+    def expectation(self) -> str:
+        """How the end compares with what was expected, in words."""
+        match self.ended.verdict:
+            case Verdict.KNOWN:
+                return f"known ({self.planned.known})"
+            case Verdict.FIXED:
+                return f"unexpected pass ({self.planned.known})"
+        return "as expected" if self.ended.verdict.is_good else "not as expected"
 
 
 @dataclass(frozen=True)

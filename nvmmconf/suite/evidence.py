@@ -9,7 +9,7 @@ from nvmmconf.abi import Cr, Gpr, Msr, Segment
 from nvmmconf.accel import Registers
 from nvmmconf.guest import Image, disassemble
 from nvmmconf.results import ExitRow, GuestRun, InsnRow
-from nvmmconf.suite.vm import VmRun
+from nvmmconf.suite.run import VmRun
 
 
 def guest_run(run: VmRun) -> GuestRun:

@@ -18,10 +18,16 @@ from nvmmconf.results import (
     RecordWriter,
     Started,
     Verdict,
+    judged,
     worker_file,
 )
+from nvmmconf.suite.checks import Checks
+from nvmmconf.suite.errors import GuestHangError
 from nvmmconf.suite.evidence import guest_run
-from nvmmconf.suite.vm import GuestHangError, VirtualMachine
+from nvmmconf.suite.vm import VirtualMachine
+
+_COMPARISONS = 100
+"""Comparisons of a case that are kept."""
 
 
 def utc_now() -> str:
@@ -36,6 +42,7 @@ class CaseRecorder:
         self._worker = worker
         self._writer = RecordWriter(folder / worker_file(worker))
         self._case: str | None = None
+        self._planned: Planned | None = None
         self._forget()
 
     def _forget(self) -> None:
@@ -44,17 +51,19 @@ class CaseRecorder:
         self._details = ""
         self._seconds = 0.0
         self._comparisons: list[Comparison] = []
+        self._checked: list[Comparison] = []
         self._runs: tuple[GuestRun, ...] = ()
 
     def begin(self, plan: Planned) -> None:
         """A case starts now."""
         self._writer.write(Started(plan.case, self._worker, utc_now()))
         self._case = plan.case
+        self._planned = plan
         self._forget()
 
     def compare(self, operator: str, observed: object, expected: object) -> None:
         """A comparison of the case does not hold."""
-        if self._case is not None:
+        if self._case is not None and len(self._comparisons) < _COMPARISONS:
             self._comparisons.append(Comparison("", operator, _shown(observed), _shown(expected)))
 
     def phase(
@@ -76,6 +85,22 @@ class CaseRecorder:
         if report.when == "call" and isinstance(machine, VirtualMachine):
             self._runs = tuple(guest_run(run) for run in machine.runs)
 
+    def checked(self, checks: Checks) -> None:
+        """The case has made these checks; those that failed are its comparisons."""
+        if self._case is not None:
+            self._checked = [
+                Comparison(one.what, "==", one.observed, one.wanted)
+                for one in checks.failures[:_COMPARISONS]
+            ]
+
+    @property
+    def judged_so_far(self) -> Ended | None:
+        """The case's end as its level and expectation have it; None outside of a case."""
+        if self._case is None or self._planned is None:
+            return None
+        ended = Ended(self._case, self._worker, self._verdict, 0.0, self._message)
+        return judged(self._planned, ended)
+
     def _name_comparisons(self, statement: str) -> None:
         # Those before the last one the case has survived: it caught them.
         self._comparisons = [
@@ -89,6 +114,7 @@ class CaseRecorder:
             return
         if interrupted:
             self._verdict, self._message = Verdict.ERROR, "interrupted by the user"
+        failed = self._verdict is Verdict.FAIL
         self._writer.write(
             Ended(
                 case=self._case,
@@ -97,7 +123,7 @@ class CaseRecorder:
                 seconds=round(self._seconds, 6),
                 message=self._message,
                 details=self._details,
-                comparisons=tuple(self._comparisons) if self._verdict is Verdict.FAIL else (),
+                comparisons=(*self._checked, *self._comparisons) if failed else (),
                 runs=self._runs,
             )
         )

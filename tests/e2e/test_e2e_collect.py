@@ -10,7 +10,7 @@ from .project import Project
 GOOD = """
 @requirement("K-HLT-1")
 def test_good(vm: VirtualMachine) -> None:
-    vm.boot("hlt")
+    assert vm.boot("hlt")
 """
 
 BAD = {
@@ -115,18 +115,18 @@ def test_both(vm: VirtualMachine, number: int, word: str) -> None:
 
     And more.
     """
-    vm.boot("hlt")
+    assert vm.boot("hlt")
 
 class TestOne:
     @requirement("K-HLT-5", "K-HLT-1")
     def test_same_name(self, vm: VirtualMachine) -> None:
-        vm.boot("hlt")
+        assert vm.boot("hlt")
 
 @requirement("K-HLT-1")
 class TestOther:
     @requirement("K-RUN-13")
     def test_same_name(self, vm: VirtualMachine) -> None:
-        vm.boot("hlt")
+        assert vm.boot("hlt")
 '''
 
 WORDS = ["plain", "x/y", "real16@v1-svm", "a[b]", "it's"]

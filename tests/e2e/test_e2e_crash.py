@@ -102,11 +102,11 @@ def deadly():
 
 @requirement("K-HLT-1")
 def test_first(vm: VirtualMachine, deadly: None) -> None:
-    vm.boot("hlt")
+    assert vm.boot("hlt")
 
 @requirement("K-HLT-1")
 def test_second(vm: VirtualMachine) -> None:
-    vm.boot("hlt")
+    assert vm.boot("hlt")
 """)
     finished = project.pytest(PROFILE, "-n2", "-k", "real16")
     assert finished.status == 1
@@ -121,11 +121,11 @@ def test_crash_after_the_end_was_written(project: Project) -> None:
     project.cases("""
 @requirement("K-HLT-1")
 def test_first(vm: VirtualMachine) -> None:
-    vm.boot("hlt")
+    assert vm.boot("hlt")
 
 @requirement("K-HLT-1")
 def test_second(vm: VirtualMachine) -> None:
-    vm.boot("hlt")
+    assert vm.boot("hlt")
 """)
     (project.root / "conftest.py").write_text("""
 import os, signal

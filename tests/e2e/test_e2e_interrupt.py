@@ -27,11 +27,11 @@ def test_spin(vm: VirtualMachine, number: int, monkeypatch: pytest.MonkeyPatch) 
     # The guest says itself that it runs; after this it only spins.
     tell = lambda *ignored: Path("ready").write_bytes(b".")
     monkeypatch.setattr("nvmmconf.board.debugcon.DebugConsole.port_write", tell)
-    vm.boot("spin")
+    assert vm.boot("spin")
 
 @requirement("K-HLT-1")
 def test_later(vm: VirtualMachine) -> None:
-    vm.boot("hlt")
+    assert vm.boot("hlt")
 """
 
 

@@ -16,7 +16,7 @@ from .project import Finished, Project
 CASE = """
 @requirement("K-HLT-1")
 def test_halts(vm: VirtualMachine) -> None:
-    vm.boot("hlt")
+    assert vm.boot("hlt")
 """
 
 

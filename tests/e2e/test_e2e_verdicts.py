@@ -19,13 +19,13 @@ CASES = {
     "spins": (
         Verdict.HANG,
         """
-        vm.boot("spin")
+        assert vm.boot("spin")
         """,
     ),
     "spins_in_io": (
         Verdict.HANG,
         """
-        vm.boot("chatter")
+        assert vm.boot("chatter")
         """,
     ),
     "passes": (
@@ -44,14 +44,14 @@ CASES = {
     "says_fail": (
         Verdict.FAIL,
         """
-        vm.boot("hlt")
+        assert vm.boot("hlt")
         pytest.fail("because it is so")
         """,
     ),
     "expects_failure": (
         Verdict.FAIL,
         """
-        vm.boot("hlt")
+        assert vm.boot("hlt")
         pytest.xfail("it always did")
         """,
     ),
@@ -59,7 +59,7 @@ CASES = {
         Verdict.UNSUPPORTED,
         """
         pytest.skip("no such capability")
-        vm.boot("hlt")
+        assert vm.boot("hlt")
         """,
     ),
     "mistaken": (
@@ -77,13 +77,13 @@ CASES = {
     "not_assembled": (
         Verdict.ERROR,
         """
-        vm.boot("nonsense")
+        assert vm.boot("nonsense")
         """,
     ),
     "exits": (
         Verdict.ERROR,
         """
-        vm.boot("hlt")
+        assert vm.boot("hlt")
         raise SystemExit("done")
         """,
     ),
@@ -101,11 +101,11 @@ def untidy():
 
 @requirement("K-HLT-1")
 def test_without_setup(vm: VirtualMachine, broken: None) -> None:
-    vm.boot("hlt")
+    assert vm.boot("hlt")
 
 @requirement("K-HLT-1")
 def test_untidy(vm: VirtualMachine, untidy: None) -> None:
-    vm.boot("hlt")
+    assert vm.boot("hlt")
 
 @requirement("K-HLT-1")
 def test_fails_and_untidy(vm: VirtualMachine, untidy: None) -> None:
@@ -123,12 +123,12 @@ def test_marked_xfail(vm: VirtualMachine) -> None:
 @requirement("K-HLT-1")
 @pytest.mark.xfail(reason="known", strict=True)
 def test_marked_xfail_passes(vm: VirtualMachine) -> None:
-    vm.boot("hlt")
+    assert vm.boot("hlt")
 
 @requirement("K-HLT-1")
 @pytest.mark.skip(reason="not today")
 def test_marked_skip(vm: VirtualMachine) -> None:
-    vm.boot("hlt")
+    assert vm.boot("hlt")
 
 @requirement("K-HLT-1")
 def test_last(vm: VirtualMachine) -> None:
@@ -288,7 +288,7 @@ def test_exit_status_is_that_of_the_verdicts(project: Project, body: str, status
     project.cases(f"""
 @requirement("K-HLT-1")
 def test_one(vm: VirtualMachine) -> None:
-    vm.boot("hlt")
+    assert vm.boot("hlt")
     {body}
 """)
     finished = project.pytest("--nvmm-profile=v1-svm")

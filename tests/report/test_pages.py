@@ -124,7 +124,18 @@ def test_the_legend_has_every_verdict_in_words(tmp_path: Path) -> None:
     rows = index_of(tmp_path, sample_run()).one("table", class_="legend").one("tbody").all("tr")
     assert [row.all("th")[0].words for row in rows] == [verdict.value for verdict in Verdict]
     assert all(len(row.all("td")[0].words) > 20 for row in rows)
-    assert [row.all("td")[1].words for row in rows] == ["10", "1", "3", "1", "1", "1", "1"]
+    assert [row.all("td")[1].words for row in rows] == [
+        "10",
+        "0",
+        "1",
+        "0",
+        "0",
+        "3",
+        "1",
+        "1",
+        "1",
+        "1",
+    ]
 
 
 def test_the_environment_is_all_there(tmp_path: Path) -> None:
