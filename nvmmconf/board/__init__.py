@@ -5,9 +5,32 @@
 """
 
 from nvmmconf.board.debugcon import DebugConsole
+from nvmmconf.board.guestport import (
+    GuestDone,
+    GuestEvent,
+    GuestFailure,
+    GuestLog,
+    GuestMalformed,
+    GuestPort,
+    GuestSync,
+)
 from nvmmconf.board.memory import AddressSpace
-from nvmmconf.board.pc import Pc
 from nvmmconf.board.ports import PortDevice, PortSpace
+from nvmmconf.board.testboard import TestBoard
 from nvmmconf.board.testdev import TestDevice
 
-__all__ = ["AddressSpace", "DebugConsole", "Pc", "PortDevice", "PortSpace", "TestDevice"]
+__all__ = [
+    "AddressSpace",
+    "DebugConsole",
+    "GuestDone",
+    "GuestEvent",
+    "GuestFailure",
+    "GuestLog",
+    "GuestMalformed",
+    "GuestPort",
+    "GuestSync",
+    "PortDevice",
+    "PortSpace",
+    "TestBoard",
+    "TestDevice",
+]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nvmmconf.board import DebugConsole, Pc, PortSpace, TestDevice
+from nvmmconf.board import DebugConsole, PortSpace, TestBoard, TestDevice
 from nvmmconf.nvmm import PAGE_SIZE, HostMemory
 
 
@@ -144,7 +144,7 @@ def test_reading_the_test_device_does_nothing() -> None:
 def test_the_pc_has_ram_console_and_test_device() -> None:
     seen: list[int] = []
     with HostMemory(2 * PAGE_SIZE) as ram:
-        pc = Pc(ram, seen.append)
+        pc = TestBoard(ram, seen.append)
         pc.ports.write(0xE9, 1, ord("x"))
         for port in range(0xF4, 0xF8):
             pc.ports.write(port, 1, port - 0xF4)
