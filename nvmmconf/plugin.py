@@ -374,6 +374,10 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
         try:
             result = yield
         finally:
+            machine = getattr(item, "funcargs", {}).get("vm")
+            if isinstance(machine, VirtualMachine):
+                for run in machine.runs:
+                    run.count_checks(made)
             if harness.recorder is not None:
                 harness.recorder.checked(made)
     made.raise_failed()

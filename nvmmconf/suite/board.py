@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from nvmmconf.board import debugcon, testdev
+from nvmmconf.board import debugcon, guestport, testdev
 from nvmmconf.board.debugcon import DebugConsole
+from nvmmconf.board.guestport import GuestPort
 from nvmmconf.board.interfaces import Pages, RamBlock, Region, RegionKind
 from nvmmconf.board.memory import AddressSpace
 from nvmmconf.board.ports import PortSpace
@@ -140,7 +141,7 @@ class _Nothing:
 
 
 class CaseBoard:
-    """RAM from GPA 0 in `ram`, console, test device, and what `layout` says.
+    """RAM from GPA 0 in `ram`, console, test device, guest port, and what `layout` says.
 
     Raises ValueError for a range that is not whole pages, or a port that is taken.
     """
@@ -153,6 +154,8 @@ class CaseBoard:
         self.mmio_log: list[MmioAccess] = []
         self.ports.claim(debugcon.PORT, 1, self.console)
         self.ports.claim(testdev.PORT, testdev.PORT_COUNT, TestDevice(on_exit))
+        self.guest_port = GuestPort(self.memory, on_exit)
+        self.ports.claim(guestport.PORT, guestport.PORT_COUNT, self.guest_port)
         for port, answer in layout.ports.items():
             self.ports.claim(port, 1, _Port(port, answer, self.port_log))
         self._map(ram, layout)

@@ -236,6 +236,7 @@ class PreparedGuest:
             note=self._note(),
             ports=tuple(self._board.port_log),
             mmio=tuple(self._board.mmio_log),
+            events=tuple(self._board.guest_port.events),
             guest=self,
         )
         if self.latest.note:

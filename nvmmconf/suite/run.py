@@ -8,15 +8,20 @@ from typing import TYPE_CHECKING, TypeVar
 
 from nvmmconf.abi import ExitReason
 from nvmmconf.accel import Outcome, Registers, Stop
+from nvmmconf.board.guestport import GuestDone, GuestEvent, GuestFailure, GuestMalformed
 from nvmmconf.guest import Image
 from nvmmconf.nvmm import Exit
 from nvmmconf.suite.address import Address
 from nvmmconf.suite.board import MmioAccess, PortAccess
+from nvmmconf.suite.checks import Checks
 from nvmmconf.trace import TracedExit
 
 if TYPE_CHECKING:
     from nvmmconf.suite.prepared import PreparedGuest
     from nvmmconf.suite.state import KernelState
+
+USES_CHECKS = "guest_check"
+"""The symbol that an image has where its guest uses the guest port's macros."""
 
 _Taken = TypeVar("_Taken", bound=Exit)
 
@@ -40,6 +45,8 @@ class VmRun:
     """Accesses to the ports that the case answers, oldest first."""
     mmio: tuple[MmioAccess, ...]
     """Accesses to the devices in memory that the case answers, oldest first."""
+    events: tuple[GuestEvent, ...]
+    """What the guest said through the guest port, oldest first."""
     guest: PreparedGuest
     """The machine; it may have gone on since."""
 
@@ -61,6 +68,29 @@ class VmRun:
     def rip(self) -> Address:
         """RIP at the end."""
         return self.address(self.registers.rip)
+
+    @property
+    def checks(self) -> tuple[GuestFailure, ...]:
+        """The guest's own checks that did not hold."""
+        return tuple(event for event in self.events if isinstance(event, GuestFailure))
+
+    @property
+    def done(self) -> bool:
+        """True where the guest has said that it is through with its checks."""
+        return any(isinstance(event, GuestDone) for event in self.events)
+
+    def count_checks(self, checks: Checks) -> None:
+        """Add the guest's own checks to the case's."""
+        for event in self.events:
+            match event:
+                case GuestFailure():
+                    what = f"{event.file}:{event.line}: {event.condition}"
+                    checks.add(False, what, event.got, event.want)
+                case GuestMalformed():
+                    checks.add(False, "the guest port", event.reason, "a record")
+        if USES_CHECKS in self.image.symbols:
+            words = "DONE" if self.done else str(self.outcome)
+            checks.add(self.done, f"guest {self.image.name} is through its checks", words, "DONE")
 
     @property
     def state(self) -> KernelState:

@@ -28,7 +28,8 @@ class VirtualMachine(Owned):
     All four ways to a guest raise GuestError where it cannot be built,
     AcceleratorError where no machine can be made, ValueError for a layout that
     makes no sense; where they run it, GuestHangError where it does not stop by
-    itself.  `ports`, `mmio`, `readonly` and `unmapped` are as in docs/writing-cases.md.
+    itself.  `entry`, `ports`, `mmio`, `readonly` and `unmapped` are as in
+    docs/writing-cases.md.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class VirtualMachine(Owned):
         name: str,
         /,
         *,
+        entry: str = "",
         ports: Mapping[int, PortAnswer] | None = None,
         mmio: Sequence[Mmio] = (),
         readonly: Sequence[tuple[int, int]] = (),
@@ -65,13 +67,14 @@ class VirtualMachine(Owned):
     ) -> VmRun:
         """Assemble guest `name`, load it into a fresh machine and run it until it stops."""
         layout = Layout(ports or {}, mmio, readonly, unmapped)
-        return self._load(self._named(name, parameters), layout).run()
+        return self._load(self._named(name, parameters), layout, entry).run()
 
     def run_code(
         self,
         source: str,
         /,
         *,
+        entry: str = "",
         ports: Mapping[int, PortAnswer] | None = None,
         mmio: Sequence[Mmio] = (),
         readonly: Sequence[tuple[int, int]] = (),
@@ -80,13 +83,14 @@ class VirtualMachine(Owned):
     ) -> VmRun:
         """`boot`, of the instructions in `source`."""
         layout = Layout(ports or {}, mmio, readonly, unmapped)
-        return self._load(self._inline(source, parameters), layout).run()
+        return self._load(self._inline(source, parameters), layout, entry).run()
 
     def prepare(
         self,
         name: str,
         /,
         *,
+        entry: str = "",
         ports: Mapping[int, PortAnswer] | None = None,
         mmio: Sequence[Mmio] = (),
         readonly: Sequence[tuple[int, int]] = (),
@@ -95,13 +99,14 @@ class VirtualMachine(Owned):
     ) -> PreparedGuest:
         """`boot`, up to the first instruction."""
         layout = Layout(ports or {}, mmio, readonly, unmapped)
-        return self._load(self._named(name, parameters), layout)
+        return self._load(self._named(name, parameters), layout, entry)
 
     def prepare_code(
         self,
         source: str,
         /,
         *,
+        entry: str = "",
         ports: Mapping[int, PortAnswer] | None = None,
         mmio: Sequence[Mmio] = (),
         readonly: Sequence[tuple[int, int]] = (),
@@ -110,7 +115,7 @@ class VirtualMachine(Owned):
     ) -> PreparedGuest:
         """`run_code`, up to the first instruction."""
         layout = Layout(ports or {}, mmio, readonly, unmapped)
-        return self._load(self._inline(source, parameters), layout)
+        return self._load(self._inline(source, parameters), layout, entry)
 
     def boot_image(self, image: Image) -> VmRun:
         """`boot`, of an image that was built already."""
@@ -122,7 +127,9 @@ class VirtualMachine(Owned):
     def _inline(self, source: str, parameters: Mapping[str, Parameter]) -> Image:
         return self._guests.inline(source, self.mode, name=self._inline_name, **parameters)
 
-    def _load(self, image: Image, layout: Layout) -> PreparedGuest:
+    def _load(self, image: Image, layout: Layout, entry: str = "") -> PreparedGuest:
+        if entry:
+            image = image.entering(entry)
         prepared = PreparedGuest(self.target, image, self._timeout, layout)
         self._prepared.append(prepared)
         return prepared

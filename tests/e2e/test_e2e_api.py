@@ -264,8 +264,35 @@ def test_guest_and_modes(vm: VirtualMachine) -> None:
     assert vm.boot("hlt").reason is Stop.HALTED
 '''
 
-OTHERS = """
+OTHERS = '''
 import errno
+
+CHECKING = """
+    mov     {{ ax }}, {{ got }}
+    CHECK_EQ {{ ax }}, 5, "what was counted"
+{% if done %}
+    DONE
+{% else %}
+    hlt
+{% endif %}
+"""
+
+
+@modes(Mode.REAL16, Mode.LONG64)
+@requirement("K-HLT-1")
+@pytest.mark.parametrize(("got", "done"), [(5, True), (6, True), (5, False)])
+def test_guest_checks(vm: VirtualMachine, got: int, done: bool) -> None:
+    run = vm.run_code(CHECKING, got=got, done=done)
+    check.equal(run.done, done, "what the case itself sees")
+    check.equal(len(run.checks), int(got == 6), "what the case itself counts")
+
+
+@modes(Mode.LONG64)
+@requirement("K-HLT-1")
+@pytest.mark.parametrize("entry", ["first", "second"])
+def test_entries(vm: VirtualMachine, entry: str) -> None:
+    run = vm.run_code("start: first: mov al, 1\\n hlt\\n second: mov al, 2\\n hlt", entry=entry)
+    check.equal(run.registers.gpr[Gpr.RAX], {"first": 1, "second": 2}[entry], "AL")
 
 
 @needs(VcpuConfSupport.TPR, version=2, stop=True)
@@ -358,7 +385,7 @@ def test_mistaken_in_child(target: Target) -> None:
 def test_hangs_without_a_guest(target: Target) -> None:
     while True:
         assert target
-"""
+'''
 
 
 def run(root: Path) -> Finished:
@@ -409,6 +436,11 @@ def test_everything_promised_works(finished: Finished) -> None:
         ("no_verdict[", Verdict.ERROR, "NoVerdictError: no verdict: it reached no assertion"),
         ("no_verdict_in_a_loop[", Verdict.ERROR, "NoVerdictError: no verdict"),
         ("verdict_in_a_loop[", Verdict.PASS, ""),
+        ("guest_checks[real16-5-True]", Verdict.PASS, ""),
+        ("guest_checks[long64-5-True]", Verdict.PASS, ""),
+        ("guest_checks[long64-6-True]", Verdict.FAIL, "1 of 4 checks failed: others-guest_checks"),
+        ("guest_checks[real16-5-False]", Verdict.FAIL, "1 of 3 checks failed: guest others-guest"),
+        ("entries[", Verdict.PASS, ""),
         ("errno_of_nothing@", Verdict.FAIL, "wanted EBUSY, and the call succeeded"),
         ("errno_of_another@", Verdict.FAIL, "wanted EBUSY, got nvmm_vcpu_create(machid="),
         ("wrong_in_child@", Verdict.FAIL, "in the isolated child: sums"),
