@@ -35,17 +35,18 @@ class ApicBus:
         for callback in self._eoi:
             callback(vector)
 
-    def send(self, message: Message, sender: LocalApic | None = None) -> None:
-        """Deliver `message`; `sender` is the APIC whose ICR it is from, None for others' messages.
+    def send(self, message: Message, sender: LocalApic | None = None) -> bool:
+        """Deliver `message`; True where anybody took it.
 
+        `sender` is the APIC whose ICR it is from, None for others' messages.
         Where nobody takes it, it is lost: the "send accept" error is older processors' (10.5.3).
         """
         targets = list(self._targets(message, sender))
         if message.mode is DeliveryMode.LOWEST_PRIORITY:
             able = [apic for apic in targets if apic.accepts_fixed]
             targets = [min(able, key=lambda apic: (apic.ppr, apic.apic_id))] if able else []
-        for apic in targets:
-            apic.receive(message)
+        taken = [apic.receive(message) for apic in targets]
+        return any(taken)
 
     def _targets(self, message: Message, sender: LocalApic | None) -> Iterable[LocalApic]:
         present = [apic for apic in self._apics if apic.is_enabled]

@@ -58,8 +58,8 @@ class MessageBus(Protocol):
     def attach(self, apic: LocalApic) -> None:
         """Put `apic` on the bus."""
 
-    def send(self, message: Message, sender: LocalApic | None = None) -> None:
-        """Deliver `message`."""
+    def send(self, message: Message, sender: LocalApic | None = None) -> bool:
+        """Deliver `message`; True where anybody took it."""
 
     def eoi(self, vector: int) -> None:
         """A level-triggered interrupt has ended."""
@@ -174,6 +174,10 @@ class LocalApic:
         self._lvt = dict(_RESET_LVT)
         self._timer.load(TimerState(), periodic=False, wanted=False)
         self._update()
+
+    def init(self) -> None:
+        """The CPU has taken its INIT: nothing of before is left here either."""
+        self.init_reset()
 
     def virtual_wire(self) -> None:
         """What firmware leaves behind on the bootstrap processor, for a board that has none.
@@ -346,15 +350,16 @@ class LocalApic:
             case _:  # no model
                 return False
 
-    def receive(self, message: Message) -> None:
-        """Take a message that the bus has found to be for this one."""
+    def receive(self, message: Message) -> bool:
+        """Take a message that the bus has found to be for this one; whether it was taken."""
         match message.mode:
             case DeliveryMode.FIXED | DeliveryMode.LOWEST_PRIORITY:
-                self._accept(message.vector, level_triggered=message.level_triggered)
+                return self._accept(message.vector, level_triggered=message.level_triggered)
             case DeliveryMode.START_UP:
                 self._lines.start_up(message.vector)
             case mode:
                 self._pulse(mode)
+        return True
 
     def _pulse(self, mode: DeliveryMode) -> None:
         """What goes past the IRR; software-disabling does not stop it (10.4.7.2)."""
