@@ -22,6 +22,7 @@ from nvmmconf.abi import (
     list_soft,
     open_library,
 )
+from nvmmconf.commands import boot
 from nvmmconf.report import ReportError
 from nvmmconf.requirements import coverage, requirements
 from nvmmconf.results import CONTROLLER_FILE, RUN_FILE, ResultsError, merge_run, save_run
@@ -126,6 +127,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=metadata.version("nvmmconf"))
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
+    boot.add_to(commands)
+
     command = commands.add_parser(
         "report",
         help="write the HTML report again, from the runs under reports/",
@@ -175,15 +178,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the result is its exit status: 0, 1 for an error, 2 for usage."""
+    """Run the command; the result is its exit status: its own, 1 for an error, 2 for usage."""
     arguments = _parser().parse_args(argv)
-    act: Callable[[argparse.Namespace], None] = arguments.act
+    act: Callable[[argparse.Namespace], int | None] = arguments.act
     try:
-        act(arguments)
+        return act(arguments) or 0
     except (CliError, LibraryError, ReportError, ResultsError, OSError) as error:
         print(f"nvmmconf: {error}", file=sys.stderr)
         return 1
-    return 0
 
 
 if __name__ == "__main__":

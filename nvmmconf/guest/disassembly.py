@@ -49,6 +49,27 @@ def disassemble(image: Image) -> tuple[Instruction, ...]:
     return tuple(rows)
 
 
+def disassemble_bytes(code: bytes, address: int, bits: int) -> tuple[Instruction, ...]:
+    """The instructions in `code`, which begins at `address`, of 16-, 32- or 64-bit code.
+
+    Bytes that are no instruction, be it that the last is cut off, are single rows.
+    """
+    decoder = capstone.Cs(capstone.CS_ARCH_X86, _CAPSTONE_MODE[bits])
+    decoder.syntax = capstone.CS_OPT_SYNTAX_INTEL
+    rows: list[Instruction] = []
+    done = 0
+    while done < len(code):
+        row = next(decoder.disasm(code[done:], address + done, count=1), None)
+        if row is None:
+            rows.extend(_data(address + done, code[done : done + 1], ()))
+            done += 1
+        else:
+            text = f"{row.mnemonic} {row.op_str}".strip()
+            rows.append(Instruction(row.address, bytes(row.bytes), text, ()))
+            done += row.size
+    return tuple(rows)
+
+
 def _section(image: Image, section: Section, decoder: capstone.Cs) -> Iterator[Instruction]:
     names: dict[int, tuple[str, ...]] = {}
     objects: dict[int, int] = {}

@@ -16,6 +16,7 @@
 #define F_PAE		(1u << 6)
 #define F_MCE		(1u << 7)
 #define F_CX8		(1u << 8)
+#define F_APIC		(1u << 9)	/* every host's; a guest's is the emulator's */
 #define F_SEP		(1u << 11)
 #define F_SYSCALL	(1u << 11)	/* 80000001 */
 #define F_PGE		(1u << 13)
@@ -30,7 +31,7 @@
 #define F_PAGE1G	(1u << 26)	/* 80000001 */
 #define F_LM		(1u << 29)	/* 80000001 */
 #define F_COMMON	(F_DE | F_PSE | F_TSC | F_MSR | F_PAE | F_MCE | F_CX8 |	\
-	F_PGE | F_CMOV | F_PAT | F_PSE36 | F_MMX | F_FXSR)
+	F_APIC | F_PGE | F_CMOV | F_PAT | F_PSE36 | F_MMX | F_FXSR)
 /* Leaf 1 ECX. */
 #define F_MONITOR	(1u << 3)
 #define F_CX16		(1u << 13)
