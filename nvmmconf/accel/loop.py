@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import enum
+import errno
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
@@ -120,6 +121,8 @@ def _inner(accelerator: Accelerator, vcpu: AccelVcpu) -> LoopExit | None:
         try:
             taken = vcpu.vcpu.run()
         except NvmmError as error:  # A-EXIT-12
+            if error.errno in _RUN_AGAIN:
+                continue
             exits.fatal(vcpu, f"failed to execute a virtual CPU: {error}", None)
             return LoopExit.FATAL
         events.post_run(vcpu, taken)
@@ -127,6 +130,10 @@ def _inner(accelerator: Accelerator, vcpu: AccelVcpu) -> LoopExit | None:
         if what is not Next.CONTINUE:
             return _LEAVING[what]
 
+
+# The host wanted something first, as NONE says elsewhere: one line of kernels
+# returns its "restart the call" to the caller (BH-108), under a number of its own.
+_RUN_AGAIN = frozenset({errno.EINTR, getattr(errno, "ERESTART", -1), -1})
 
 _LEAVING = {
     Next.LEAVE: LoopExit.INTERRUPT,

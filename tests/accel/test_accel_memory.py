@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from lookalike import LookAlike
 
-from nvmmconf.abi import Libnvmm, Prot
+from nvmmconf.abi import Gpr, Libnvmm, Prot
 from nvmmconf.accel import Stop
 from nvmmconf.accel.memory import MemoryMap, whole_pages
 from nvmmconf.board.interfaces import RamBlock, Region, RegionKind
@@ -318,3 +318,20 @@ def test_rom_is_not_written_by_the_guest(rig: MakeRig) -> None:
         assert one.reasons[0] == "MEMORY"
         assert pages.data[0] == 0x11
         one.pc.memory.unmap(region)
+
+
+def test_a_mem_6_the_guest_sees_the_right_host_bytes(rig: MakeRig) -> None:
+    """A region that begins within a page: at the next boundary the guest reads the host byte
+    that lies as many bytes after the region's first as the boundary after its start."""
+    one = rig("a0 00 90 f4")  # mov al,[0x9000]
+    with HostMemory(4 * PAGE_SIZE) as memory:
+        block = RamBlock(memory, memory.size)
+        one.pc.memory.add_block(block)
+        # GPA 0x8200 is at offset 0x1200 of the block, so GPA 0x9000 is at 0x2000.
+        one.pc.memory.map(Region("odd", RegionKind.RAM, 0x8200, 0x1E00, block, 0x1200))
+        memory.data[0x1000], memory.data[0x2000], memory.data[0x2200] = 0x11, 0x22, 0x33
+        assert one.accelerator.memory_map.failures == []
+        assert one.run().reason is Stop.HALTED
+        assert one.gpr(Gpr.RAX) & 0xFF == 0x22
+        assert one.reasons == ["HALTED"]
+        one.close()

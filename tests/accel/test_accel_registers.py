@@ -355,3 +355,102 @@ def test_the_arrays_of_segments_do_not_share_their_default() -> None:
     one.seg[Segment.CS].base = 1
     one.fpu.xmm[0] = 1
     assert two == Registers()
+
+
+@pytest.mark.parametrize("name", SEGMENT_ORDER)
+def test_a_reg_3_each_attribute_bit_of_each_segment(vcpu: Vcpu, name: str) -> None:
+    """From SDM 3A 3.4.5's second doubleword to `struct nvmm_x64_state_seg`, bit by bit."""
+    # Bit in the flags word -> bit of the attribute field (type 4, s, dpl 2, p, avl, l, def, g).
+    moved = {8: 0, 9: 1, 10: 2, 11: 3, 12: 4, 13: 5, 14: 6, 15: 7, 20: 8, 21: 9, 22: 10, 23: 11}
+    index = SEGMENT_ORDER.index(name)
+    for bit in range(32):
+        registers = Registers()
+        for register in registers.seg.values():
+            register.flags = 0
+        registers.seg[Segment[name]] = SegmentRegister(0x1234, 0x11_2233_4455, 0x9ABCDEF0, 1 << bit)
+        wipe(vcpu, 0)
+        set_registers(vcpu, registers, 0)
+        found = struct.unpack_from("<HHIQ", raw(vcpu), 16 * index)
+        attributes = 1 << moved[bit] if bit in moved else 0
+        assert found == (0x1234, attributes, 0x9ABCDEF0, 0x11_2233_4455), bit
+        for other in range(10):
+            if other != index:
+                assert struct.unpack_from("<H", raw(vcpu), 16 * other + 2) == (0,)
+
+
+def test_a_reg_3_the_guest_finds_what_was_set(rig: MakeRig) -> None:
+    """SLDT, STR, SGDT and SIDT in protected mode, and the bases by what is read through them."""
+    # sldt bx; str cx; sgdt [0x100]; sidt [0x108]; mov al,[es:0]; mov ah,[fs:0]; hlt
+    one = rig("0f 00 c3 0f 00 c9 0f 01 06 00 01 0f 01 0e 08 01 26 a0 00 00 64 8a 26 00 00 f4")
+    registers = one.vcpu.registers
+    registers.cr[Cr.CR0] = 0x60000011
+    registers.seg[Segment.CS] = SegmentRegister.code(8)
+    registers.seg[Segment.LDT] = SegmentRegister(0x28, 0, 0xFFFF, 0x8200)
+    registers.seg[Segment.TR] = SegmentRegister(0x30, 0, 0x67, 0x8B00)
+    registers.seg[Segment.GDT] = SegmentRegister(0, 0x1000, 0x57, 0)
+    registers.seg[Segment.IDT] = SegmentRegister(0, 0x12345678, 0x7FF, 0)
+    registers.seg[Segment.ES] = SegmentRegister.data(16, 0x2000)
+    registers.seg[Segment.FS] = SegmentRegister.data(24, 0x2001)
+    one.put(0x2000, "5a a5")
+    assert one.run().reason is Stop.HALTED
+    assert (one.gpr(Gpr.RBX) & 0xFFFF, one.gpr(Gpr.RCX) & 0xFFFF) == (0x28, 0x30)
+    assert one.gpr(Gpr.RAX) & 0xFFFF == 0xA55A
+    limit, base = struct.unpack_from("<HI", one.ram.data, 0x100)
+    assert (limit, base & 0xFFFFFF) == (0x57, 0x1000)  # a 16-bit SGDT may store 24 bits
+    limit, base = struct.unpack_from("<HI", one.ram.data, 0x108)
+    assert (limit, base & 0xFFFFFF) == (0x7FF, 0x345678)
+
+
+def test_a_reg_5_the_guest_finds_the_debug_registers(rig: MakeRig) -> None:
+    """MOV from DR0 to DR3, DR6 and DR7, in a guest; DR7 with nothing armed."""
+    code = ""
+    for place, dr in enumerate((0, 1, 2, 3, 6, 7)):
+        code += f"0f 21 {0xC0 | dr << 3:02x} 66 a3 {4 * place:02x} 20 "  # mov eax,drN; mov [],eax
+    one = rig(code + "f4")
+    values = {
+        Dr.DR0: 0x11111111,
+        Dr.DR1: 0x22222222,
+        Dr.DR2: 0x33333333,
+        Dr.DR3: 0x44444444,
+        Dr.DR6: 0xFFFF0FF1,
+        Dr.DR7: 0x00000700,
+    }
+    one.vcpu.registers.dr |= values
+    assert one.run().reason is Stop.HALTED
+    assert struct.unpack_from("<6I", one.ram.data, 0x2000) == tuple(values.values())
+    assert {dr: one.vcpu.registers.dr[dr] for dr in values} == values
+
+
+def test_a_reg_7_the_guest_finds_the_msrs(rig: MakeRig) -> None:
+    """RDMSR of each, by its number in SDM 4 and APM 2 appendix A."""
+    numbers = {
+        Msr.STAR: 0xC0000081,
+        Msr.LSTAR: 0xC0000082,
+        Msr.CSTAR: 0xC0000083,
+        Msr.SFMASK: 0xC0000084,
+        Msr.KERNELGSBASE: 0xC0000102,
+        Msr.SYSENTER_CS: 0x174,
+        Msr.SYSENTER_ESP: 0x175,
+        Msr.SYSENTER_EIP: 0x176,
+        Msr.PAT: 0x277,
+        Msr.EFER: 0xC0000080,
+        Msr.TSC: 0x10,
+    }
+    code = ""
+    for place, number in enumerate(numbers.values()):  # mov ecx,n; rdmsr; mov [],eax; mov [],edx
+        code += f"66 b9 {number.to_bytes(4, 'little').hex()} 0f 32 "
+        code += f"66 a3 {8 * place:02x} 20 66 89 16 {8 * place + 4:02x} 20 "
+    one = rig(code + "f4")
+    values = {msr: 0x1000 * (place + 1) for place, msr in enumerate(numbers)}
+    values |= {
+        Msr.STAR: 0x0023001000000000,
+        Msr.SFMASK: 0x00047700,
+        Msr.PAT: 0x0007040600070401,
+        Msr.EFER: 0x1,
+        Msr.TSC: 0x7_0000_0000_0000,
+    }
+    one.vcpu.registers.msr |= values
+    assert one.run().reason is Stop.HALTED
+    found = dict(zip(numbers, struct.unpack_from("<11Q", one.ram.data, 0x2000), strict=True))
+    assert found.pop(Msr.TSC) >= values.pop(Msr.TSC)
+    assert found == values
