@@ -4,9 +4,12 @@
 # The guest lives in the 64 KiB segment 0x2000; its symbols are offsets in it.
 # What the trampoline leaves is the contract in README.md; no instruction after
 # POPFD may change a flag.
+{% set long_mode = false %}
     .intel_syntax noprefix
 {% include "macros.inc" %}
 {% include "protocol.inc" %}
+{% include "faults.inc" %}
+{% include "system.inc" %}
 
     .set    BOOT_BASE, 0x10000          # where real16.ld puts .boot
     .section .boot, "ax", @progbits
@@ -81,5 +84,7 @@ boot_flags:
     .text
 {% include guest %}
 
+{% include "faults-code.inc" %}
+{% include "paging-code.inc" %}
 {% include "protocol-code.inc" %}
 
