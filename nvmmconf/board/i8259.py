@@ -290,7 +290,8 @@ class I8259:
     def _write_ocw3(self, value: int) -> None:
         if value & OCW3_ESMM:
             self._special_mask = bool(value & OCW3_SMM)
-        self._poll = bool(value & OCW3_POLL)
+        # Until a read comes, whatever is written meanwhile.
+        self._poll |= bool(value & OCW3_POLL)
         if value & OCW3_RR:
             self._read_isr = bool(value & OCW3_RIS)
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
+import itertools
 
 import pytest
 from hypothesis import given, settings
@@ -12,9 +12,6 @@ from hypothesis import strategies as st
 from nvmmconf.board import PortSpace
 from nvmmconf.board.clock import ManualClock
 from nvmmconf.board.i8254 import I8254, pulses_at, time_of
-
-PULSE = Fraction(88_000, 105)
-"""Nanoseconds."""
 
 
 class Pit:
@@ -305,7 +302,7 @@ def test_port_61_refresh_changes_every_15_us() -> None:
     for _ in range(400):
         levels.append(pit.read(0x61) >> 4 & 1)
         pit.clock.advance(1000)
-    changes = sum(a != b for a, b in zip(levels, levels[1:], strict=False))
+    changes = sum(a != b for a, b in itertools.pairwise(levels))
     assert changes in (26, 27), "400 us / 15.085 us"
 
 
@@ -327,7 +324,7 @@ def test_a_periodic_counter_rises_every_n_pulses(mode: int) -> None:
     pit.go(1001)
     rises = [when for when, level in pit.edges if level]
     assert rises == list(range(101, 1002, 100))
-    assert all(a[1] != b[1] for a, b in zip(pit.edges, pit.edges[1:], strict=False))
+    assert all(a[1] != b[1] for a, b in itertools.pairwise(pit.edges))
 
 
 def test_mode_0_rises_once() -> None:

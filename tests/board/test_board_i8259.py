@@ -232,6 +232,16 @@ def test_poll_is_an_acknowledge_of_each() -> None:
     assert pc.ports.read(MASTER, 1) == 4, "one read only is a poll: this is ISR again"
 
 
+def test_a_poll_waits_for_its_read() -> None:
+    """ "The next RD pulse" is the acknowledge, from either port, whatever is written before."""
+    pc = Pc()
+    pc.raise_(3)
+    for word in (0x0C, 0x0B, 0x60):
+        pc.out(MASTER, word)
+    assert pc.ports.read(MASTER + 1, 1) == 0x83
+    assert pc.ports.read(MASTER + 1, 1) == 0
+
+
 def test_level_triggered_asks_as_long_as_it_is_high() -> None:
     pc = Pc()
     pc.out(0x4D1, 0xFF)
@@ -337,6 +347,17 @@ def test_a_loaded_pair_goes_on_as_the_saved_one(
     for what in after:
         assert step(one, what) == step(other, what)
         assert one.intr is other.intr
+
+
+def test_fully_nested_means_nothing_lower_even_with_a_slave_in_service() -> None:
+    """Special fully nested mode opens the slave's own input, not those below it."""
+    pc = Pc(icw4=0x11)
+    pc.raise_(9)
+    assert pc.pair.acknowledge() == 0x71
+    pc.raise_(4)
+    assert not pc.intr
+    pc.raise_(1)
+    assert pc.intr
 
 
 @settings(deadline=None)

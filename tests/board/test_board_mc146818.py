@@ -179,14 +179,12 @@ def test_the_periodic_rates(rate: int) -> None:
     rtc = Rtc()
     rtc[0x0A] = 0x20 | rate
     rtc[0x0B] = H24 | PIE
-    count = 0
-    for _ in range(RATES[rate]):
+    for count in range(RATES[rate]):
         rtc.clock.advance(-(-(count + 1) * SECOND // RATES[rate]) - rtc.clock.now() - 1)
         assert not rtc.irq
         rtc.clock.advance(1)
         assert rtc.irq
         assert rtc[0x0C] & 0xC0 == 0xC0
-        count += 1
     assert rtc.clock.now() == SECOND
 
 
