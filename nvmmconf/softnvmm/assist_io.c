@@ -192,12 +192,14 @@ string_io(struct io *io)
 	if ((error = string_address(io)) != 0)
 		return error;
 	size = io->elements * io->exit->operand_size;
-	if (!io->exit->in) {
+	if (!io->exit->in)
 		error = soft_guest_read(io->mach, io->vcpu, io->gva, io->buf,
 		    size);
-		if (error != 0)
-			return error;
-	}
+	else if (!SOFT_QUIRK(io->model, SOFT_Q_INS_DEVICE_FIRST))
+		error = soft_guest_probe(io->mach, io->vcpu, io->gva, size,
+		    true);
+	if (error != 0)
+		return error;
 	port_access(io);
 	if (io->exit->in) {
 		error = soft_guest_write(io->mach, io->vcpu, io->gva, io->buf,
@@ -283,6 +285,7 @@ int
 nvmm_assist_io(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
 {
 	struct io io = { .mach = mach, .vcpu = vcpu };
+	uint64_t rip;
 	int error;
 
 	if (vcpu->exit->reason != NVMM_VCPU_EXIT_IO)
@@ -294,6 +297,7 @@ nvmm_assist_io(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
 	io.model = soft_areas_model(mach);
 	io.st = vcpu->state;
 	io.exit = &vcpu->exit->u.io;
+	rip = io.st->gprs[NVMM_X64_GPR_RIP];
 	io.mask = soft_size_mask(io.exit->address_size);
 	/* No kernel gives another size; a caller's mistake must not divide. */
 	if (io.exit->operand_size == 0 ||
@@ -302,5 +306,6 @@ nvmm_assist_io(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
 	if ((error = assist_io(&io)) != 0)
 		return soft_return(SOFT_FAULT(io.model, SOFT_F_IO_ERRNO) ?
 		    EINVAL : error);	/* nothing committed */
-	return soft_assist_commit(mach, vcpu);
+	return soft_assist_commit(mach, vcpu,
+	    io.st->gprs[NVMM_X64_GPR_RIP] != rip);
 }

@@ -429,6 +429,7 @@ nvmm_assist_mem(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
 	struct nvmm_x86_exit_memory *exit = &vcpu->exit->u.mem;
 	struct mem m = { .mach = mach, .vcpu = vcpu };
 	size_t length;
+	bool done;
 	int error;
 
 	if (vcpu->exit->reason != NVMM_VCPU_EXIT_MEMORY)
@@ -452,6 +453,7 @@ nvmm_assist_mem(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
 		((struct soft_page *)soft_comm(mach, vcpu))->undecodable_mem++;
 	if (error != 0 || (error = assist(&m)) != 0)
 		return soft_return(error);
+	done = m.gprs[NVMM_X64_GPR_RIP] != m.st->gprs[NVMM_X64_GPR_RIP];
 	memcpy(vcpu->state->gprs, m.gprs, sizeof(m.gprs));
-	return soft_assist_commit(mach, vcpu);
+	return soft_assist_commit(mach, vcpu, done);
 }

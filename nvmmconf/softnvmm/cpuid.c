@@ -269,6 +269,14 @@ answer(const struct soft_vcpu *v, uint64_t leaf, uint64_t subleaf,
 		edit_extended(v, (uint32_t)leaf, extended, out);
 }
 
+static void
+exit_cpuid(struct soft_vcpu *v, const struct cpu_exit *ce,
+    struct nvmm_vcpu_exit *e)
+{
+	soft_exit_insn(e, NVMM_VCPU_EXIT_CPUID,		/* K-CPUID-24 */
+	    SOFT_FAULT(v->model, SOFT_F_CPUID_NPC) ? 0 : ce->next_rip);
+}
+
 bool
 soft_exit_cpuid(struct soft_vcpu *v, const struct cpu_exit *ce,
     struct nvmm_vcpu_exit *e)
@@ -300,6 +308,11 @@ soft_exit_cpuid(struct soft_vcpu *v, const struct cpu_exit *ce,
 	}
 	if (leaf == 1 && SOFT_FAULT(v->model, SOFT_F_CPUID_ORDER))
 		edit_features(v, out);
+	if (conf != NULL && conf->exit &&
+	    !SOFT_QUIRK(v->model, SOFT_Q_CPUID_EXIT_LATE)) {
+		exit_cpuid(v, ce, e);
+		return true;
+	}
 	upper = SOFT_FAULT(v->model, SOFT_F_CPUID_UPPER) ?
 	    v->cpu.gpr[CPU_RAX] & ~(uint64_t)UINT32_MAX : 0;
 	v->cpu.gpr[CPU_RAX] = out[A] | upper;		/* K-CPUID-26 */
@@ -307,9 +320,8 @@ soft_exit_cpuid(struct soft_vcpu *v, const struct cpu_exit *ce,
 	v->cpu.gpr[CPU_RCX] = out[C];
 	v->cpu.gpr[CPU_RDX] = out[D];
 
-	if (conf != NULL && conf->exit) {		/* K-CPUID-24, -25 */
-		soft_exit_insn(e, NVMM_VCPU_EXIT_CPUID,
-		    SOFT_FAULT(v->model, SOFT_F_CPUID_NPC) ? 0 : ce->next_rip);
+	if (conf != NULL && conf->exit) {		/* K-CPUID-25 */
+		exit_cpuid(v, ce, e);
 		return true;
 	}
 	cpu_advance(&v->cpu, ce->next_rip);

@@ -24,24 +24,61 @@ static const uint32_t pushes_error = VECTOR(8) | VECTOR(10) | VECTOR(11) |
 static const uint32_t keeps_rf = VECTOR(1) | VECTOR(4) | VECTOR(8) |
     VECTOR(18);
 
+/*
+ * To be delivered before the next instruction.  A single-step trap that waits
+ * belongs to the instruction before, and is delivered first (SDM 3A 6.9).
+ */
+static void
+arm(struct soft_vcpu *v, const struct cpu_event *event)
+{
+	v->evt_pending = true;
+	if (v->stepping) {
+		v->after_step = *event;
+		return;
+	}
+	v->cpu.inject = *event;
+	if (event->type == CPU_EVENT_EXCP && ((keeps_rf >> event->vector) & 1) == 0)
+		v->cpu.rflags |= SOFT_RFLAGS_RF;
+}
+
+/* The trap has been delivered. */
+void
+soft_event_stepped(struct soft_vcpu *v)
+{
+	struct cpu_event next = v->after_step;
+
+	v->stepping = false;
+	v->after_step.type = CPU_EVENT_NONE;
+	if (next.type != CPU_EVENT_NONE)
+		arm(v, &next);
+}
+
+void
+soft_event_drop(struct soft_vcpu *v)
+{
+	if (v->stepping)
+		v->after_step.type = CPU_EVENT_NONE;
+	else
+		v->cpu.inject.type = CPU_EVENT_NONE;
+}
+
 static void
 raise_exception(struct soft_vcpu *v, uint8_t vector, uint64_t error)
 {
-	v->cpu.inject.type = CPU_EVENT_EXCP;
-	v->cpu.inject.vector = vector;
-	v->cpu.inject.has_error = (pushes_error >> vector) & 1 &&
+	struct cpu_event event = {
+		.type = CPU_EVENT_EXCP, .vector = vector, .error = (uint32_t)error
+	};
+
+	event.has_error = (pushes_error >> vector) & 1 &&
 	    !(vector == EXCP_CP &&
 	    SOFT_QUIRK(v->model, SOFT_Q_CP_NO_ERROR));
-	v->cpu.inject.error = (uint32_t)error;
 	if (SOFT_FAULT(v->model, SOFT_F_EXCP_ERROR))
-		v->cpu.inject.error = 0;
+		event.error = 0;
 	if (SOFT_FAULT(v->model, SOFT_F_EXCP_NO_ERROR))
-		v->cpu.inject.has_error = false;
+		event.has_error = false;
 	if (vector == 14 && SOFT_FAULT(v->model, SOFT_F_EXCP_DF))
-		v->cpu.inject.vector = 8;
-	if (((keeps_rf >> vector) & 1) == 0)
-		v->cpu.rflags |= SOFT_RFLAGS_RF;
-	v->evt_pending = true;
+		event.vector = 8;
+	arm(v, &event);
 }
 
 /* A fault has its RF before it is delivered: what would be pushed is saved
@@ -87,16 +124,15 @@ soft_inject(struct soft_vcpu *v)
 			return 0;
 		/* IF, shadow and TPR are the caller's business (L-EVT-4,
 		 * K-INJ-14, K-INJ-17); one that waits is replaced (K-INJ-13). */
-		v->cpu.inject.type = event->vector == NMI_VECTOR ?
-		    CPU_EVENT_NMI : CPU_EVENT_INTR;
-		v->cpu.inject.vector = event->vector;
-		v->cpu.inject.has_error = false;
-		v->cpu.inject.error = 0;
+		arm(v, &(struct cpu_event){
+			.type = event->vector == NMI_VECTOR ?
+			    CPU_EVENT_NMI : CPU_EVENT_INTR,
+			.vector = event->vector
+		});
 		if (event->vector == NMI_VECTOR &&	/* K-INJ-5 */
 		    !SOFT_FAULT(v->model, SOFT_F_NMI_INTR))
 			v->cpu.intercepts |= v->model->profile->vendor->
 			    nmi_window(v->model);
-		v->evt_pending = true;
 		return 0;
 	default:
 		return EINVAL;			/* K-INJ-2 */
@@ -119,8 +155,7 @@ refuse(struct soft_vcpu *v, uint8_t vector)
 	raise_exception(v, vector, 0);
 }
 
-/* The trap of an instruction that was done for the processor (SDM 3B 17.3.1.4).
- * An event of the caller's takes its place. */
+/* The trap of an instruction that was done for the processor (SDM 3B 17.3.1.4). */
 void
 soft_single_step(struct soft_vcpu *v)
 {
@@ -130,6 +165,7 @@ soft_single_step(struct soft_vcpu *v)
 		return;
 	v->cpu.dr6 |= DR6_BS;
 	raise_exception(v, EXCP_DB, 0);
+	v->stepping = true;
 }
 
 void

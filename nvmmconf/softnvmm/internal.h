@@ -103,12 +103,16 @@ enum soft_quirk {
 	SOFT_Q_TASK_SWITCH_INVALID,
 	SOFT_Q_NO_DECODE_ASSISTS,
 	SOFT_Q_CPUID_64BIT,
+	SOFT_Q_CPUID_EXIT_LATE,
 	SOFT_Q_CPUID_HV_RAW,
 	SOFT_Q_CPUID_KHZ_RAW,
 	SOFT_Q_INVD_INVALID,
 	SOFT_Q_XSETBV_64BIT,
 	SOFT_Q_NO_SINGLE_STEP,
 	SOFT_Q_ASSIST_SHADOW,
+	SOFT_Q_ASSIST_RF,
+	SOFT_Q_INS_DEVICE_FIRST,
+	SOFT_Q_GM_PIECEWISE,
 	SOFT_Q_WALK_PAT,
 	SOFT_Q_WALK_PS_NO_PSE,
 	SOFT_Q_WALK_PAE_2M,
@@ -191,6 +195,7 @@ struct soft_model {
 struct soft_switch {
 	const char *name, *summary;
 	unsigned profiles;		/* quirks: those that have it */
+	unsigned where;			/* quirks: those it can be chosen on; 0: all */
 };
 extern const struct soft_switch soft_quirks[SOFT_NQUIRKS];
 extern const struct soft_switch soft_faults[SOFT_NFAULTS];
@@ -328,6 +333,9 @@ struct soft_vcpu {
 
 	struct cpu cpu;
 	bool evt_pending;
+	/* cpu.inject is a single-step trap, and this comes next (SDM 3A 6.9). */
+	bool stepping;
+	struct cpu_event after_step;
 	unsigned map_generation;
 	uint64_t chaos;			/* chaos.c: state of the sequence */
 	uint64_t entry_error;		/* hwcode of an entry that failed */
@@ -376,7 +384,7 @@ void soft_vcpus_destroy(struct soft_machine *);
 unsigned soft_vcpus_count(const struct soft_machine *);
 
 /* What an assist ends with that has done an instruction, or a part of one. */
-int soft_assist_commit(struct nvmm_machine *, struct nvmm_vcpu *);
+int soft_assist_commit(struct nvmm_machine *, struct nvmm_vcpu *, bool done);
 /* The caller's comm page, or NULL if its structures name none. */
 struct nvmm_comm_page *soft_comm(const struct nvmm_machine *,
     const struct nvmm_vcpu *);
@@ -468,6 +476,9 @@ int soft_cpuid_configure(struct soft_vcpu *,
     const struct nvmm_vcpu_conf_cpuid *);
 
 int soft_inject(struct soft_vcpu *);	/* comm.event; 0 or EINVAL */
+/* A single-step trap has been delivered: what waited behind it is next. */
+void soft_event_stepped(struct soft_vcpu *);
+void soft_event_drop(struct soft_vcpu *);	/* what soft_inject() armed */
 /* cpu.inject did not arrive and is to be delivered again. */
 void soft_event_interrupted(struct soft_vcpu *);
 void soft_inject_gp(struct soft_vcpu *);
@@ -484,6 +495,9 @@ int soft_guest_read(struct nvmm_machine *, struct nvmm_vcpu *, gvaddr_t,
     void *, size_t);
 int soft_guest_write(struct nvmm_machine *, struct nvmm_vcpu *, gvaddr_t,
     const void *, size_t);
+/* What soft_guest_write() would fail with; nothing is touched. */
+int soft_guest_probe(struct nvmm_machine *, struct nvmm_vcpu *, gvaddr_t,
+    size_t, bool write);
 /* Segment and offset to linear address: L-IO-9, L-IO-10. */
 int soft_linear(const struct soft_model *, const struct nvmm_x64_state *,
     unsigned seg, uint64_t offset, size_t size, gvaddr_t *);

@@ -5,6 +5,7 @@
  * (spec libnvmm 4.1, kernel 1).
  */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -66,8 +67,10 @@ library_open(bool root)
 	int error;
 
 	/* Told even when open already: a wrong name is the caller's mistake. */
-	if ((error = soft_model_read(&model)) != 0)
+	if ((error = soft_model_read(&model)) != 0) {
+		fprintf(stderr, "softnvmm: %s\n", nvmm_soft_problem());
 		return soft_return(error);
+	}
 	pthread_mutex_lock(&library.lock);
 	if (!library.opened) {
 		library.owner = root ? 0 : getpid();

@@ -124,7 +124,7 @@ switch_set(struct soft_set *set, size_t n, bool on)
 /* A list of names from the environment; "-name" takes one away. */
 static int
 read_names(const char *variable, const struct soft_switch *rows, size_t nrows,
-    struct soft_set *set)
+    const struct soft_profile *profile, struct soft_set *set)
 {
 	const char *p = getenv(variable);
 	size_t len, i;
@@ -146,6 +146,12 @@ read_names(const char *variable, const struct soft_switch *rows, size_t nrows,
 			    len > 80 ? 80 : (int)len, p);
 			return EINVAL;
 		}
+		if (on && rows[i].where != 0 &&
+		    (rows[i].where & profile->bit) == 0) {
+			soft_problem("%s: '%s' changes nothing on %s", variable,
+			    rows[i].name, profile->name);
+			return EINVAL;
+		}
 		switch_set(set, i, on);
 	}
 	return 0;
@@ -165,9 +171,9 @@ soft_model_read(struct soft_model *model)
 		switch_set(&model->quirks, i,
 		    (soft_quirks[i].profiles & model->profile->bit) != 0);
 	if ((error = read_names("NVMM_SOFT_QUIRK", soft_quirks, SOFT_NQUIRKS,
-	    &model->quirks)) != 0 ||
+	    model->profile, &model->quirks)) != 0 ||
 	    (error = read_names("NVMM_SOFT_FAULT", soft_faults, SOFT_NFAULTS,
-	    &model->faults)) != 0)
+	    model->profile, &model->faults)) != 0)
 		return error;
 	if ((error = soft_chaos_read(model)) != 0)
 		return error;

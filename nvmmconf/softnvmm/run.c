@@ -161,7 +161,11 @@ enter(struct soft_vcpu *v, struct cpu_exit *ce)
 {
 	const struct soft_vendor *vendor = v->model->profile->vendor;
 	struct soft_machine *m = v->machine;
+	const uint32_t windows = CPU_INTERCEPT_INT_WINDOW |
+	    CPU_INTERCEPT_NMI_WINDOW;
+	bool step = v->stepping && v->after_step.type != CPU_EVENT_NONE;
 	const volatile int *kick;
+	uint32_t armed;
 
 	tsc_enter(v);
 	if (SOFT_FAULT(v->model, SOFT_F_NMI_BLOCKED))
@@ -180,7 +184,11 @@ enter(struct soft_vcpu *v, struct cpu_exit *ce)
 	kick = v->cpu.kick;
 	if (soft_chaos_hides_stop(v))
 		v->cpu.kick = NULL;
-	cpu_run(&v->cpu, soft_chaos_slice(v, SLICE), ce);
+	/* A trap with an event behind it: no instruction and no window between. */
+	armed = step ? v->cpu.intercepts & windows : 0;
+	v->cpu.intercepts &= ~armed;
+	cpu_run(&v->cpu, step ? 0 : soft_chaos_slice(v, SLICE), ce);
+	v->cpu.intercepts |= armed;
 	v->cpu.kick = kick;
 	pthread_rwlock_unlock(&m->map_lock);
 
@@ -190,10 +198,12 @@ enter(struct soft_vcpu *v, struct cpu_exit *ce)
 	if (ce->event_interrupted)
 		v->cpu.inject = ce->interrupted;
 	else if (ce->reason == CPU_EXIT_BAD_STATE && !vendor->intel)
-		v->cpu.inject.type = CPU_EVENT_NONE;
+		v->cpu.inject.type = v->after_step.type = CPU_EVENT_NONE;
 	v->evt_pending = ce->event_interrupted;
 	if (ce->event_interrupted)
 		soft_event_interrupted(v);
+	else if (ce->reason != CPU_EXIT_BAD_STATE || !vendor->intel)
+		soft_event_stepped(v);
 	if (!SOFT_QUIRK(v->model, SOFT_Q_TSC_STALE))
 		tsc_capture(v);
 }
@@ -280,7 +290,7 @@ backend(struct soft_vcpu *v, struct soft_run *r, struct nvmm_vcpu_exit *e)
 			return EINVAL;
 		}
 		if (SOFT_FAULT(v->model, SOFT_F_EVENT_LOST))
-			v->cpu.inject.type = CPU_EVENT_NONE;
+			soft_event_drop(v);
 	}
 	do {
 		enter(v, &ce);

@@ -116,7 +116,8 @@ vcpu_init(struct soft_machine *m, struct soft_vcpu *v, uint32_t cpuid)
 	v->machine = m;
 	v->model = &m->model;
 	v->page = page;
-	v->evt_pending = false;
+	v->evt_pending = v->stepping = false;
+	v->after_step.type = CPU_EVENT_NONE;
 	v->map_generation = m->map_generation - 1;
 	if (!SOFT_FAULT(v->model, SOFT_F_VCPU_KEEPS_CONF))
 		memset(v->cpuids, 0, sizeof(v->cpuids));	/* K-VCPU-8 */
@@ -357,7 +358,7 @@ nvmm_vcpu_getstate(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu,
 }
 
 int
-soft_assist_commit(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
+soft_assist_commit(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, bool done)
 {
 	const struct soft_model *model = soft_areas_model(mach);
 	struct soft_page *page = (struct soft_page *)soft_comm(mach, vcpu);
@@ -371,6 +372,9 @@ soft_assist_commit(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
 		vcpu->state->intr.int_shadow = 0;
 		flags |= NVMM_X64_STATE_INTR;
 	}
+	/* A string operation that goes on keeps it (SDM 3B 17.3.1.1). */
+	if (done && !SOFT_QUIRK(model, SOFT_Q_ASSIST_RF))
+		vcpu->state->gprs[NVMM_X64_GPR_RFLAGS] &= ~SOFT_RFLAGS_RF;
 	page->single_step = !SOFT_QUIRK(model, SOFT_Q_NO_SINGLE_STEP);
 	return nvmm_vcpu_setstate(mach, vcpu, flags);
 }

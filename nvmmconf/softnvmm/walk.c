@@ -274,40 +274,88 @@ soft_linear(const struct soft_model *model, const struct nvmm_x64_state *st,
 
 /* ---- reading and writing: L-GM ---------------------------------------------------- */
 
+/* One piece, within a page: where it is, or *hva 0 for a device. */
+static int
+guest_piece(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, gvaddr_t gva,
+    bool write, gpaddr_t *gpa, uintptr_t *hva)
+{
+	nvmm_prot_t want = write ? NVMM_PROT_WRITE : NVMM_PROT_READ, prot;
+	const struct soft_model *model = soft_areas_model(mach);
+	int error;
+
+	*gpa = 0;
+	error = soft_walk(mach, vcpu->state, gva, gpa, &prot);
+	if (error != 0)
+		return error;
+	if ((prot & want) == 0)
+		return EFAULT;
+	if (nvmm_gpa_to_hva(mach, *gpa, hva, &prot) != 0)
+		*hva = 0;
+	else if ((prot & want) == 0 &&		/* L-GM-3 */
+	    !SOFT_FAULT(model, SOFT_F_AREA_PROT))
+		return EFAULT;
+	return 0;
+}
+
+/* The piece of an access that begins at *gva, which is cut to the mode's size. */
+static size_t
+piece_size(const struct nvmm_vcpu *vcpu, const struct soft_model *model,
+    gvaddr_t *gva, size_t size)
+{
+	size_t piece;
+
+	if (!is_64bit(vcpu->state) && !SOFT_QUIRK(model, SOFT_Q_GM_LINEAR_64))
+		*gva = (uint32_t)*gva;
+	piece = SOFT_PAGE_SIZE - (*gva & SOFT_PAGE_MASK);
+	return piece < size ? piece : size;
+}
+
+int
+soft_guest_probe(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu,
+    gvaddr_t gva, size_t size, bool write)
+{
+	const struct soft_model *model = soft_areas_model(mach);
+	size_t piece;
+	uintptr_t hva;
+	gpaddr_t gpa;
+	int error;
+
+	for (; size > 0; size -= piece, gva += piece) {
+		piece = piece_size(vcpu, model, &gva, size);
+		error = guest_piece(mach, vcpu, gva, write, &gpa, &hva);
+		if (error != 0)
+			return error;
+	}
+	return 0;
+}
+
 static int
 guest_access(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, gvaddr_t gva,
     uint8_t *data, size_t size, bool write)
 {
-	nvmm_prot_t want = write ? NVMM_PROT_WRITE : NVMM_PROT_READ, prot;
 	const struct soft_model *model = soft_areas_model(mach);
-	bool cut = !is_64bit(vcpu->state) &&
-	    !SOFT_QUIRK(model, SOFT_Q_GM_LINEAR_64);
 	struct nvmm_mem mem;
-	gpaddr_t gpa = 0;
+	gpaddr_t gpa;
 	uintptr_t hva;
 	bool skew = SOFT_FAULT(model, SOFT_F_PAGE_EDGE);
 	size_t piece = 0;
 	int error;
 
+	if (!SOFT_QUIRK(model, SOFT_Q_GM_PIECEWISE) && !skew &&
+	    !SOFT_FAULT(model, SOFT_F_SECOND_PAGE) &&
+	    (error = soft_guest_probe(mach, vcpu, gva, size, write)) != 0)
+		return error;
 	for (; size > 0; size -= piece, data += piece, gva += piece) {
 		if (skew && piece != 0)
 			gva++;
-		if (cut)
-			gva = (uint32_t)gva;
-		piece = SOFT_PAGE_SIZE - (gva & SOFT_PAGE_MASK);
-		if (piece > size)
-			piece = size;
-		else if (write && SOFT_FAULT(model, SOFT_F_SECOND_PAGE))
+		piece = piece_size(vcpu, model, &gva, size);
+		if (piece < size && write &&
+		    SOFT_FAULT(model, SOFT_F_SECOND_PAGE))
 			size = piece;
-		error = soft_walk(mach, vcpu->state, gva, &gpa, &prot);
+		error = guest_piece(mach, vcpu, gva, write, &gpa, &hva);
 		if (error != 0)
 			return error;
-		if ((prot & want) == 0)
-			return EFAULT;
-		if (nvmm_gpa_to_hva(mach, gpa, &hva, &prot) == 0) {
-			if ((prot & want) == 0 &&	/* L-GM-3 */
-			    !SOFT_FAULT(model, SOFT_F_AREA_PROT))
-				return EFAULT;
+		if (hva != 0) {
 			if (write)
 				memcpy((void *)hva, data, piece);
 			else

@@ -501,6 +501,19 @@ cpuid(uint64_t leaf)
 	play(&vm, 1);
 }
 
+/* The leaf that was asked for, and what the caller finds of it. */
+TEST(cpuid_exit_overwrites_registers)
+{
+	struct nvmm_vcpu_conf_cpuid c = { .exit = 1, .leaf = 0x40000000 };
+	struct vm vm;
+
+	scene(&vm, CODE("\x0F\xA2\xF4"));
+	CHECK(nvmm_vcpu_configure(&vm.mach, &vm.vcpu, NVMM_VCPU_CONF_CPUID,
+	    &c) == 0);
+	set_gpr(&vm, R(RAX), 0x40000000);
+	play(&vm, 1);
+}
+
 TEST(cpuid_64bit_input)			{ cpuid(0x100000000); }
 TEST(cpuid_hypervisor_leaves_raw)	{ cpuid(0x40000001); }
 TEST(cpuid_tsc_khz_raw)			{ cpuid(0x40000010); }

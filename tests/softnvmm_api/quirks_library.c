@@ -129,10 +129,51 @@ TEST(io_batch_first_limit_only)
 	assist(&vm);
 }
 
+/* A page at `gpa` that the guest cannot write. */
+static void
+read_only(struct vm *vm, gpaddr_t gpa)
+{
+	uintptr_t hva = (uintptr_t)spare(PAGE);
+
+	CHECK(nvmm_hva_map(&vm->mach, hva, PAGE) == 0);
+	CHECK(nvmm_gpa_map(&vm->mach, hva, gpa, PAGE, PROT_READ) == 0);
+}
+
+TEST(ins_reads_device_first)
+{
+	struct vm vm;
+
+	scene(&vm, CODE("\x6C"));
+	read_only(&vm, RAM_SIZE);
+	vm.vcpu.state->segs[NVMM_X64_SEG_ES].base = RAM_SIZE;
+	outs(&vm, false);
+	vm.vcpu.exit->u.io.in = true;
+	vm.vcpu.exit->u.io.seg = NVMM_X64_SEG_ES;
+	assist(&vm);
+}
+
+/* One that has completed, and one of two iterations. */
+TEST(assist_keeps_rf)
+{
+	struct vm vm;
+	bool rep;
+
+	for (rep = false;; rep = true) {
+		scene(&vm, CODE("\xF4"));
+		vm.vcpu.state->gprs[R(RFLAGS)] = 0x10402;
+		vm.vcpu.state->gprs[R(RSI)] = 0x100;
+		vm.vcpu.state->gprs[R(RCX)] = 2;
+		outs(&vm, rep);
+		assist(&vm);
+		if (rep)
+			break;
+	}
+}
+
 /* ---- memory ----------------------------------------------------------------------- */
 
 static void
-mem(struct vm *vm, const char *code, size_t size)
+mem_of(struct vm *vm, const char *code, size_t size)
 {
 	struct nvmm_x86_exit_memory *e = &vm->vcpu.exit->u.mem;
 
@@ -142,7 +183,15 @@ mem(struct vm *vm, const char *code, size_t size)
 	e->inst_len = (uint8_t)size;
 	memcpy(e->inst_bytes, code, size);
 	memcpy(device + 0x10, "\x81\x72\x63\x54\x45\x36\x27\x18", 8);
-	assist(vm);
+	handle(vm);
+}
+
+static void
+mem(struct vm *vm, const char *code, size_t size)
+{
+	mem_of(vm, code, size);
+	see_bytes("gprs", vm->vcpu.state->gprs, sizeof(vm->vcpu.state->gprs));
+	vm_close(vm);
 }
 
 /* A string with ES somewhere. */
@@ -168,6 +217,22 @@ movs(uint64_t base, uint32_t limit, bool g, bool lma, uint64_t rdi)
 TEST(linear_not_cut_to_32)	{ movs(0xFFFFF000, 0xFFFFF, false, false, 0x91020); }
 TEST(compat_mode_as_64bit)	{ movs(0x80020, 0xFFFF, false, true, 0); }
 TEST(segment_limit_scaled_twice) { movs(DEVICE, 0x1FFF, true, false, 0x2020); }
+
+/* MOVSD to two pages, of which the second cannot be written. */
+TEST(guest_memory_piece_by_piece)
+{
+	struct vm vm;
+
+	scene(&vm, CODE("\xF4"));
+	read_only(&vm, RAM_SIZE);
+	vm.vcpu.state->segs[NVMM_X64_SEG_ES].base = RAM_SIZE - PAGE;
+	vm.vcpu.state->segs[NVMM_X64_SEG_DS].base = DEVICE;
+	vm.vcpu.state->gprs[R(RSI)] = 0x10;
+	vm.vcpu.state->gprs[R(RDI)] = PAGE - 2;
+	mem_of(&vm, CODE("\x66\xA5"));
+	see_bytes("written", vm.ram + RAM_SIZE - 2, 2);
+	vm_close(&vm);
+}
 
 TEST(mem_cross_page_one_callback)
 {

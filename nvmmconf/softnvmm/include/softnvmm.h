@@ -27,8 +27,9 @@
  *	misc_enable VALUE		MSR 0x1A0, on Intel
  *	arch_capabilities VALUE		MSR 0x10A, on Intel; without it #GP
  *
- * An unknown name, a bad number or a bad file makes those three calls fail with EINVAL; see
- * nvmm_soft_problem().
+ * An unknown name, a quirk that can change nothing on the profile's backend, a bad
+ * number or a bad file makes those three calls fail with EINVAL: nvmm_init() says why
+ * on standard error, and see nvmm_soft_problem().
  */
 #ifndef SOFTNVMM_H
 #define SOFTNVMM_H
