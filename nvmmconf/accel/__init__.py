@@ -16,6 +16,7 @@ callbacks.py    the assist callbacks                     11
 loop.py         the loop; kick.py: getting out of it     12
 lines.py        what a local APIC asks of its CPU
 memory.py       the memory map                           13
+snapshot.py     a stopped machine's state as a value     5
 outcome.py      how a run ends; reports.py: failures
 migration.py    why a running machine stays here         2
 ==============  =======================================  ==========

@@ -43,6 +43,11 @@ class MemoryMap:
         self.dirty: list[Region] = []
         self.failures: list[str] = []
 
+    @property
+    def blocks(self) -> tuple[RamBlock, ...]:
+        """The RAM blocks that the guest's memory is made of, in the order of their adding."""
+        return tuple(self._declared)
+
     def ram_block_added(self, block: RamBlock) -> None:
         """A-MEM-1: declare the block's host memory, over its maximum size."""
         try:

@@ -35,8 +35,11 @@ def write(vcpu: AccelVcpu, msr: int, value: int) -> None:
     """Carry out WRMSR (A-MSR-5 to A-MSR-7)."""
     if msr == IA32_APIC_BASE:
         if vcpu.apic is not None:
-            with vcpu.accelerator.lock:
-                vcpu.apic.base = value
+            try:
+                with vcpu.accelerator.lock:
+                    vcpu.apic.base = value
+            except ValueError as error:  # reserved bits; the field's accelerator has no #GP here
+                vcpu.accelerator.reports.warning(f"WRMSR ignored: {error}")
     elif msr not in _WRITES_IGNORED:
         vcpu.accelerator.reports.warning(f"unexpected WRMSR {msr:#x} := {value:#x}, ignored")
 

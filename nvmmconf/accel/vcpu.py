@@ -231,6 +231,11 @@ class AccelVcpu:
             self._thread = None
 
     @property
+    def is_running(self) -> bool:
+        """True while a thread runs the vCPU's loop."""
+        return self._thread is not None
+
+    @property
     def on_own_thread(self) -> bool:
         """True on the thread that runs the vCPU."""
         return self._thread == threading.get_ident()

@@ -11,6 +11,9 @@ import pytest
 
 from nvmmconf.abi import Gpr
 from nvmmconf.accel import Stop
+from nvmmconf.board.apic_bus import ApicBus
+from nvmmconf.board.clock import ManualClock
+from nvmmconf.board.local_apic import LocalApic
 from nvmmconf.suite import requirement
 
 MakeRig = Callable[..., Any]
@@ -74,6 +77,17 @@ def test_a_msr_4_the_answer_is_in_eax_and_edx(rig: MakeRig, apic: Any) -> None:
 def test_a_msr_5_the_apic_base_is_set(rig: MakeRig, apic: Any) -> None:
     write(rig, APIC_BASE, 0x1_FEE0_0800, apic)
     assert apic.base == 0x1_FEE0_0800
+
+
+def test_a_msr_5_a_base_that_the_apic_refuses_is_ignored_and_named(
+    rig: MakeRig, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A real local APIC, and reserved bits; the guest goes on."""
+    apic = LocalApic(0, ApicBus(), ManualClock(), lambda: 0, is_bsp=True)
+    with caplog.at_level(logging.WARNING):
+        write(rig, APIC_BASE, 0xFEE00B00, apic)
+    assert apic.base == 0xFEE00900
+    assert "0xfee00b00" in caplog.text
 
 
 @pytest.mark.parametrize("msr", [MTRR_DEF_TYPE, MCG_STATUS])
