@@ -38,7 +38,7 @@ def write(vcpu: AccelVcpu, msr: int, value: int) -> None:
             try:
                 with vcpu.accelerator.lock:
                     vcpu.apic.base = value
-            except ValueError as error:  # reserved bits; the field's accelerator has no #GP here
+            except ValueError as error:  # reserved bits: A-MSR-5 knows no #GP
                 vcpu.accelerator.reports.warning(f"WRMSR ignored: {error}")
     elif msr not in _WRITES_IGNORED:
         vcpu.accelerator.reports.warning(f"unexpected WRMSR {msr:#x} := {value:#x}, ignored")

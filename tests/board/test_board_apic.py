@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from apic_rig import ASSERT, EXTINT, INIT, LEVEL, MASKED, NMI, SMI, Rig
+from apic_rig import ASSERT, EXTINT, INIT, LEVEL, MASKED, NMI, SMI, Cpu, Rig
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -426,6 +426,31 @@ def test_a_fixed_level_comes_again_after_eoi_while_it_is_asserted() -> None:
     assert rig.cpu.intr
 
 
+def test_remote_irr_is_read_only_and_means_nothing_for_an_edge() -> None:
+    """Figure 10-8; 10.5.1: for fixed, level-triggered interrupts; undefined for others."""
+    rig = Rig()
+    rig.write(0x350, LEVEL | 0x44)
+    rig.apic.set_lint(0, True)
+    rig.write(0x350, LEVEL | 0x55)  # keeps it, so nothing new is taken
+    assert rig.read(0x350) == LEVEL | 0x55 | 1 << 14
+    assert rig.bitmap(0x200) == {0x44}
+    rig.write(0x350, 0x55)
+    assert rig.read(0x350) == 0x55
+    rig.write(0x350, LEVEL | 0x55)
+    assert rig.bitmap(0x200) == {0x44, 0x55}
+
+
+def test_the_eoi_of_another_level_leaves_remote_irr() -> None:
+    rig = Rig()
+    rig.write(0x350, LEVEL | 0x44)
+    rig.apic.set_lint(0, True)
+    rig.bus.send(Message(Mode.FIXED, 0x99, 0xFF, level_triggered=True))
+    assert rig.apic.acknowledge() == 0x99
+    rig.write(0xB0, 0)
+    assert rig.read(0x350) == LEVEL | 0x44 | 1 << 14
+    assert rig.ended == [0x99]
+
+
 def test_extint_is_a_level_that_no_priority_stops_and_takes_no_place_in_the_isr() -> None:
     rig = Rig()
     rig.extint = [0x09, 0x08]
@@ -465,6 +490,15 @@ def test_a_poll_tells_how_the_line_is() -> None:
     rig.raise_fixed(0x30)
     rig.apic.poll()
     assert told == [False, True, True]
+
+
+def test_a_cpu_that_comes_late_is_told_how_the_line_is() -> None:
+    rig, late = Rig(), Cpu()
+    rig.raise_fixed(0x30)
+    rig.apic.connect(late)
+    assert late.intr
+    rig.apic.acknowledge()
+    assert not late.intr
 
 
 def test_virtual_wire_mode() -> None:
@@ -577,3 +611,31 @@ def test_what_was_saved_goes_on_elsewhere() -> None:
         one.clock.advance(1)
         assert 0x61 in one.bitmap(0x200)
     assert {o: rig.read(o) for o in fresh(rig)} == {o: other.read(o) for o in fresh(rig)}
+
+
+def test_the_pins_and_what_the_esr_has_armed_are_saved() -> None:
+    rig, other = Rig(), Rig()
+    rig.write(0x350, EXTINT)
+    rig.write(0x370, 0x70)
+    rig.apic.set_lint(0, True)
+    rig.apic.set_lint(1, True)
+    rig.write(0x10, 0)
+    state = rig.apic.save()
+    other.apic.load(state)
+    other.write(0x360, NMI)
+    other.apic.set_lint(1, True)  # no edge
+    assert other.cpu.pulses == []
+    assert other.cpu.intr
+    assert other.apic.acknowledge() == 0x70
+    assert other.apic.acknowledge() == 0x08
+    other.write(0xB0, 0)
+    other.write(0x10, 0)  # one more error, no more interrupt
+    assert other.bitmap(0x200) == set()
+
+
+def test_a_reset_leaves_the_pins_as_they_are_driven() -> None:
+    rig = Rig()
+    rig.apic.set_lint(0, True)
+    rig.apic.reset()
+    rig.apic.virtual_wire()
+    assert rig.cpu.intr
