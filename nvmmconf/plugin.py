@@ -22,8 +22,16 @@ from nvmmconf.abi import Libnvmm, LibraryError, choose_library, open_library
 from nvmmconf.guest import GuestError, GuestLibrary, Mode
 from nvmmconf.report import ReportError
 from nvmmconf.results import Planned, ResultsError, Run, Verdict
+from nvmmconf.results.summary import case_name
 from nvmmconf.suite import asserted, checks
 from nvmmconf.suite.collect import case_modes, case_stem, parameter_id, planned
+from nvmmconf.suite.expectations import (
+    FOLDER,
+    ExpectationError,
+    Expectations,
+    read_expectations,
+    write_expectations,
+)
 from nvmmconf.suite.fixtures import (
     PLACE,
     Place,
@@ -61,6 +69,12 @@ class Harness:
     targets: tuple[Target, ...]
     guests: GuestLibrary
     timeout: float
+    expected: Mapping[str, Expectations] = field(default_factory=dict)
+    """What is known of each target, by its name."""
+    stale: list[str] = field(default_factory=list)
+    """A line for each expectation that matches no case."""
+    rewritten: list[Path] = field(default_factory=list)
+    """Files of expectations that were written."""
     session: RunSession | None = None
     recorder: CaseRecorder | None = None
     plan: dict[str, Planned] = field(default_factory=dict)
@@ -71,6 +85,9 @@ class Harness:
     pages: Pages | None = None
     failure: str = ""
 
+
+STALE = "nvmmconf_stale"
+"""What a worker tells the controller, beside its records."""
 
 HARNESS = pytest.StashKey[Harness]()
 
@@ -108,6 +125,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=float,
         default=DEFAULT_TIMEOUT,
         help="wall time after which a guest is stopped as hanging. Default: %(default)g",
+    )
+    group.addoption(
+        "--nvmm-write-expectations",
+        action="store_true",
+        help="make this run the baseline: what fails becomes known in expectations/",
     )
     parser.addini("nvmmconf_guests", "folder of the guests, in the project", default="")
 
@@ -149,8 +171,16 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             f"nvmmconf: --nvmm-timeout must be more than 0, and at most {threading.TIMEOUT_MAX:g}"
         )
+    try:
+        expected = {
+            one.name: read_expectations(config.rootpath / FOLDER, one.name, one.capability.version)
+            for one in targets
+        }
+    except ExpectationError as error:
+        raise pytest.UsageError(f"nvmmconf: {error}") from None
     config.stash[HARNESS] = Harness(
         library=library,
+        expected=expected,
         targets=targets,
         guests=GuestLibrary(config.rootpath / folder, config.rootpath / "build" / "guests"),
         timeout=config.getoption("--nvmm-timeout"),
@@ -237,6 +267,43 @@ def _claim(harness: Harness, definition: pytest.Item) -> None:
         raise ValueError(f"its case id is that of {other}, too: {stem}; rename one of them")
 
 
+@pytest.hookimpl(tryfirst=True)  # before anything is deselected
+def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> None:
+    """Look for expectations that match no case, as far as the cases are all there."""
+    harness = _harness(session.config)
+    if (
+        harness is None
+        or session.testsfailed
+        or not any(one.entries for one in harness.expected.values())
+    ):
+        return
+    paths = session.config.args
+    if any("::" in path for path in paths):
+        return
+    names: dict[str, list[str]] = {}
+    areas: set[str] = set()
+    for item in items:
+        place = _place(item)
+        if place is not None:
+            plan = planned(item, place.target.name)
+            names.setdefault(place.target.name, []).append(case_name(plan))
+            areas.add(plan.area)
+    every = all(Path(path).is_dir() for path in paths)
+    for name, expected in harness.expected.items():
+        if areas:
+            lines = expected.stale(names.get(name, ()), None if every else frozenset(areas))
+            harness.stale += [line for line in lines if line not in harness.stale]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker has told of expectations that match no case."""
+    harness = _harness(node.config)
+    if harness is not None:
+        told = getattr(node, "workeroutput", {}).get(STALE, [])
+        harness.stale += [line for line in told if line not in harness.stale]
+
+
 @pytest.hookimpl(tryfirst=True)  # the plan is there before xdist tells the controller
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Note what is planned; this begins the run where there is a case at all."""
@@ -250,7 +317,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         callspec = getattr(item, "callspec", None)
         place = callspec.params.get(PLACE) if callspec is not None else None
         if isinstance(place, Place):
-            harness.plan[item.nodeid] = planned(item, place.target.name)
+            name = place.target.name
+            harness.plan[item.nodeid] = planned(item, name, harness.expected[name])
     if not harness.plan:
         return
     plan = tuple(harness.plan.values())
@@ -451,18 +519,25 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if harness.recorder is not None:
         harness.recorder.close()
     run = harness.session
-    if run is None or _worker_input(config) is not None:
+    if _worker_input(config) is not None:
+        vars(config)["workeroutput"][STALE] = harness.stale
+        return
+    if run is None:
         return
     if not run.plan:
         _remove_empty(run.folder)
         return
     try:
         harness.finished, harness.pages = run.finish()
-    except (ResultsError, ReportError, OSError) as error:
+        if config.getoption("nvmm_write_expectations"):
+            folder = config.rootpath / FOLDER
+            harness.rewritten = write_expectations(folder, harness.finished)
+    except (ExpectationError, ResultsError, ReportError, OSError) as error:
         harness.failure = str(error)
         session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
         return
     bad = not all(result.ended.verdict.is_good for result in harness.finished.results)
+    bad = bad or bool(harness.stale)
     if bad and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -485,6 +560,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.section("nvmmconf", sep="=")
         for line in summary_lines(harness.finished):
             terminalreporter.line(line)
+        for path in harness.rewritten:
+            terminalreporter.line(f"written: {path}")
+        for line in harness.stale:
+            terminalreporter.line(f"expectations: {line}")
         for line in harness.pages.left_out:
             terminalreporter.line(f"left out of the report: {line}")
         terminalreporter.line(f"report: {harness.pages.index}")

@@ -14,7 +14,10 @@ import pytest
 
 from nvmmconf.guest import GuestLibrary, Mode
 from nvmmconf.results import Planned
+from nvmmconf.suite.expectations import Expectations
 from nvmmconf.suite.marker import cited, level_of
+
+NOTHING = Expectations()
 
 BOOT = ("boot", "prepare")
 """`vm.boot("name")` in a case's body names the guest."""
@@ -106,8 +109,8 @@ def _name(item: pytest.Item) -> str:
     return name.removeprefix("test_")
 
 
-def planned(item: pytest.Item, target: str) -> Planned:
-    """Return the plan of a collected case.
+def planned(item: pytest.Item, target: str, expected: Expectations = NOTHING) -> Planned:
+    """Return the plan of a collected case; `expected` is what is known of the target.
 
     Its id is `area/name[params]@target`: the file without `test_`, the
     function without it, its parameters without the target.
@@ -126,6 +129,7 @@ def planned(item: pytest.Item, target: str) -> Planned:
         requirements=tuple(row.id for row in cited(item)),
         nodeid=item.nodeid,
         level=level_of(item).value,
+        known=expected.known(f"{stem}{bracket}"),
     )
 
 
