@@ -74,6 +74,19 @@ def test_a_callback_cancels_one_of_the_same_time() -> None:
     second.cancel()
 
 
+def test_cancelling_what_was_made_or_cancelled_touches_no_other() -> None:
+    clock, seen = ManualClock(), []
+    made, dropped = clock.call_at(1, lambda: seen.append(1)), clock.call_at(2, lambda: None)
+    for number in (3, 4):
+        clock.call_at(number, lambda n=number: seen.append(n))
+    clock.advance(1)
+    for _ in range(2):
+        made.cancel()
+        dropped.cancel()
+    clock.advance(5)
+    assert seen == [1, 3, 4]
+
+
 def test_a_time_that_has_passed_is_due_at_once() -> None:
     clock, seen = ManualClock(), []
     clock.advance(100)
