@@ -141,7 +141,8 @@ class HostClock(_Pending):
         self._on_error = on_error
         self._start = time.monotonic_ns()
         self._thread: threading.Thread | None = None
-        self._wants_lock = False
+        self._busy = False
+        """The thread has the lock, or waits for it."""
         self._closed = False
 
     def __enter__(self) -> HostClock:
@@ -181,21 +182,20 @@ class HostClock(_Pending):
             self._alarms.clear()
             self._mutex.notify_all()
             thread = self._thread
-            # One that waits for a lock which our caller may hold cannot be waited for.
-            # It ends by itself as soon as it has the lock.
-            idle = thread is not None and not self._wants_lock
-        if thread is not None and idle and thread is not threading.current_thread():
+            # One that waits for a lock which our caller may hold cannot be waited for,
+            # nor one that makes the call that closes.  It ends by itself.
+            busy = self._busy
+        if thread is not None and not busy:
             thread.join()
 
     def _run(self) -> None:
         while self._wait():
             with self._lock:
                 alarm = self._take(self.now())
-                # A call may close the clock, and closing must not wait for that very thread.
                 if alarm is not None:
                     self._call(alarm)
                 with self._mutex:
-                    self._wants_lock = False
+                    self._busy = False
 
     def _wait(self) -> bool:
         """Sleep until an alarm is due; False where the clock was closed."""
@@ -205,7 +205,7 @@ class HostClock(_Pending):
                 if self._alarms:
                     left = (self._alarms[0].when - self.now()) / 1e9
                     if left <= 0:
-                        self._wants_lock = True
+                        self._busy = True
                         return True
                     left = min(left, LONGEST_WAIT)
                 self._mutex.wait(left)

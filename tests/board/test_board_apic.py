@@ -444,10 +444,12 @@ def test_the_eoi_of_another_level_leaves_remote_irr() -> None:
     rig = Rig()
     rig.write(0x350, LEVEL | 0x44)
     rig.apic.set_lint(0, True)
+    assert rig.apic.acknowledge() == 0x44
     rig.bus.send(Message(Mode.FIXED, 0x99, 0xFF, level_triggered=True))
     assert rig.apic.acknowledge() == 0x99
     rig.write(0xB0, 0)
     assert rig.read(0x350) == LEVEL | 0x44 | 1 << 14
+    assert rig.bitmap(0x200) == set()  # not once more
     assert rig.ended == [0x99]
 
 
