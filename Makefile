@@ -10,6 +10,7 @@ PYTEST=		$(PY) -m pytest
 FUZZ_COUNT?=	1000000
 FUZZ_SEED?=
 FUZZ_SECONDS?=	600
+SMP_RUNS?=	1000
 BUILD_TOOLS=	'scikit-build-core>=0.10' 'cffi>=1.16'
 
 # What the compiled parts are made of; a change builds them again.
@@ -27,6 +28,7 @@ help:
 	@echo 'make requirements   every requirement and where it is checked'
 	@echo 'make chaos   the cases under twenty seeds of NVMM_SOFT_CHAOS'
 	@echo 'make fuzz-api   ten minutes of random calls to the bundled libnvmm'
+	@echo 'make stress-smp   machines of four CPUs, started SMP_RUNS times on each profile'
 	@echo 'make bench   time it: ratios, measured side by side'
 	@echo 'make clean   remove what was built (results in reports/ stay)'
 	@echo 'PYTHON=...   which Python makes the environment in .venv (3.11 or newer)'
@@ -70,6 +72,11 @@ chaos: $(VENV)/.test
 fuzz-api: $(VENV)/.test
 	NVMMCONF_FUZZ_SECONDS=600 $(PYTEST) -n 0 -s tests/softnvmm_api/test_fuzz_api.py
 
+# A machine of four CPUs, again and again in each mode on each profile.
+stress-smp: $(VENV)/.test
+	NVMMCONF_SMP_RUNS=$(SMP_RUNS) $(PYTEST) -n auto --nvmm-reports=build/reports \
+	    tests/boot/test_boot_smp.py
+
 bench: $(VENV)/.installed
 	$(PY) tests/bench/bench.py
 
@@ -105,4 +112,5 @@ $(VENV)/.lint: $(VENV)/.installed
 	$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[test,lint]'
 	@touch $(VENV)/.lint
 
-.PHONY: all help run test lint requirements bench fuzz fuzz-crash sanitize chaos fuzz-api clean tools
+.PHONY: all help run test lint requirements bench fuzz fuzz-crash sanitize chaos fuzz-api \
+	stress-smp clean tools

@@ -36,7 +36,7 @@ def load_flat(data: bytes, gpa: int, mode: FlatMode, ram: Sequence[Ram]) -> Boot
     """
     if not data:
         raise BootError("the image is empty")
-    what = f"flat binary of {len(data)} bytes at {gpa:#x}, {mode.value}"
+    what = f"flat binary at {gpa:#x}, size {len(data):#x}, {mode.value}"
     placer = Placer(ram)
     placer.claim("the image", gpa, len(data))
     writes = [MemoryWrite(gpa, data)]

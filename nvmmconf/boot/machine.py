@@ -41,6 +41,17 @@ class MachineSize:
         if self.cpus < 1:
             raise BootError(f"{self.cpus} CPUs: at least 1 is needed")
 
+    def check(self, target: Target) -> None:
+        """Raise BootError where `target` cannot have it."""
+        limits = target.capability
+        if self.cpus > limits.max_vcpus:
+            raise BootError(f"{self.cpus} CPUs: {target.name} has at most {limits.max_vcpus}")
+        if max(ABOVE_4G, self.ram[-1].end) > limits.max_ram:
+            raise BootError(
+                f"memory of {self.memory >> 20} MiB: {target.name} has at most"
+                f" {limits.max_ram >> 20} MiB with what lies below 4 GiB"
+            )
+
     @property
     def ram(self) -> tuple[Ram, ...]:
         """What a loader may use."""
@@ -69,7 +80,7 @@ class BootMachine(Owned):
         output: Callable[[Source, int], None],
         trace: Trace | None = None,
     ) -> None:
-        _check_limits(target, size)
+        size.check(target)
         self._plan = plan
         self._control = Control()
         lock = threading.RLock()
@@ -141,7 +152,7 @@ class BootMachine(Owned):
         """Start anew, as after power-up, memory included; for going on after a RESET."""
         with self._accelerator.lock:
             self.pc.reset()
-            self._ram.data[:] = bytes(self._ram.size)
+            _clear(self._ram.data)
         self._accelerator.reset()
         self._load()
 
@@ -213,13 +224,10 @@ class _Reader:
         return result
 
 
-def _check_limits(target: Target, size: MachineSize) -> None:
-    limits = target.capability
-    if size.cpus > limits.max_vcpus:
-        raise BootError(f"{size.cpus} CPUs: {target.name} has at most {limits.max_vcpus}")
-    end = max(ABOVE_4G, size.ram[-1].gpa + size.ram[-1].size)
-    if size.memory > limits.max_ram or end > limits.max_ram:
-        raise BootError(
-            f"memory of {size.memory >> 20} MiB: {target.name} has at most"
-            f" {limits.max_ram >> 20} MiB"
-        )
+def _clear(memory: memoryview) -> None:
+    """Make it zero, and touch only what is not: the rest need not even exist."""
+    zeroes = bytes(1 << 20)
+    for at in range(0, len(memory), len(zeroes)):
+        piece = memory[at : at + len(zeroes)]
+        if piece != zeroes[: len(piece)]:
+            piece[:] = zeroes[: len(piece)]

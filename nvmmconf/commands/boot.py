@@ -43,6 +43,8 @@ _TRACED = 100_000
 _LONGEST = 1e6
 """Seconds; what a thread can wait for is not much more on some systems."""
 
+_PIECE = 1 << 20
+
 _UNITS = {"K": 10, "M": 20, "G": 30}
 
 _DESCRIPTION = """\
@@ -100,8 +102,8 @@ def add_to(commands: Commands) -> None:
         "--module",
         action="append",
         default=[],
-        metavar="FILE[ ARGS]",
-        help="a Multiboot module, and its string; may be repeated",
+        metavar="FILE",
+        help='a Multiboot module; "FILE ARGS" is what the kernel is told of it; repeatable',
     )
     image.add_argument(
         "--initrd", type=Path, metavar="FILE", help="the initial RAM disk of a Linux kernel"
@@ -112,8 +114,7 @@ def add_to(commands: Commands) -> None:
     )
     image.add_argument(
         "--mode",
-        type=FlatMode,
-        choices=tuple(FlatMode),
+        type=_mode,
         metavar="MODE",
         help="and started there in real16, prot32 or long64",
     )
@@ -157,6 +158,14 @@ def _address(text: str) -> int:
     return _number(text, "address: decimal, or hexadecimal as 0x7c00")
 
 
+def _mode(text: str) -> FlatMode:
+    try:
+        return FlatMode(text)
+    except ValueError:
+        names = ", ".join(mode.value for mode in FlatMode)
+        raise argparse.ArgumentTypeError(f"{text!r} is no mode: {names}") from None
+
+
 def _count(text: str) -> int:
     return _number(text, "number of CPUs")
 
@@ -180,14 +189,18 @@ def _seconds(text: str) -> float:
 
 # ---- the image ----
 
+_THE_MEMORY = "the machine's memory (--memory)"
 
-def _read(path: Path, most: int, what: str) -> bytes:
-    """Return the file's bytes.  Raises BootError above `most`, OSError."""
+
+def _read(path: Path, most: int, limit: str) -> bytes:
+    """Return the file's bytes.  Raises BootError above `most`, which is `limit`; OSError."""
+    data = bytearray()
     with path.open("rb") as file:
-        data = file.read(most + 1)
-    if len(data) > most:
-        raise BootError(f"{path} has more than {most >> 20} MiB: {what}")
-    return data
+        while piece := file.read(_PIECE):
+            data += piece
+            if len(data) > most:
+                raise BootError(f"larger than {limit}: {most >> 20} MiB")
+    return bytes(data)
 
 
 def _plan(arguments: argparse.Namespace, size: MachineSize) -> BootPlan | BiosPlan:
@@ -195,8 +208,8 @@ def _plan(arguments: argparse.Namespace, size: MachineSize) -> BootPlan | BiosPl
     flat = arguments.at is not None or arguments.mode is not None
     _refuse_what_does_not_go_together(arguments, flat)
     if arguments.bios:
-        return load_bios(_read(image, LARGEST_BIOS, "too large for a BIOS"))
-    data = _read(image, size.memory, "more than the machine's memory; --memory changes that")
+        return load_bios(_read(image, LARGEST_BIOS, "any BIOS"))
+    data = _read(image, size.memory, _THE_MEMORY)
     if flat:
         return load_flat(data, arguments.at, arguments.mode, size.ram)
     if find_header(data) is not None:
@@ -210,7 +223,7 @@ def _plan(arguments: argparse.Namespace, size: MachineSize) -> BootPlan | BiosPl
             raise BootError("--module is for Multiboot kernels, and this is a Linux one: --initrd")
         initrd = b""
         if arguments.initrd is not None:
-            initrd = _read(arguments.initrd, size.memory, "more than the machine's memory")
+            initrd = _read(arguments.initrd, size.memory, _THE_MEMORY)
         return load_linux(
             data, size.ram, size.memory_map, command_line=arguments.append, initrd=initrd
         )
@@ -236,7 +249,7 @@ def _module(text: str, size: MachineSize) -> Module:
     name, _, _ = text.partition(" ")
     if not name:
         raise BootError(f"--module {text!r}: a file's name comes first")
-    return Module(_read(Path(name), size.memory, "more than the machine's memory"), text)
+    return Module(_read(Path(name), size.memory, _THE_MEMORY), text)
 
 
 # ---- the run ----
@@ -245,11 +258,18 @@ def _module(text: str, size: MachineSize) -> Module:
 def _boot(arguments: argparse.Namespace) -> int:
     """Run the command; the result is its exit status."""
     try:
-        return _run(arguments)
-    except BootError as error:
-        return _refused(f"{arguments.image}: {error}")
-    except (AcceleratorError, LibraryError, TargetError, OSError, MemoryError) as error:
-        return _refused(str(error))
+        size = MachineSize(arguments.memory, arguments.smp)
+        target = _target(arguments)
+        size.check(target)
+        try:
+            plan = _plan(arguments, size)
+        except BootError as error:
+            return _refused(f"{arguments.image}: {error}")
+        return _run(arguments, size, target, plan)
+    except (AcceleratorError, BootError, LibraryError, TargetError, MemoryError) as error:
+        return _refused(str(error) or "not enough memory")
+    except OSError as error:
+        return _refused(f"{error.filename}: {error.strerror}" if error.filename else str(error))
 
 
 def _refused(message: str) -> int:
@@ -262,10 +282,9 @@ def _target(arguments: argparse.Namespace) -> Target:
     return find_targets(library, [arguments.profile] if arguments.profile else [])[0]
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    size = MachineSize(arguments.memory, arguments.smp)
-    plan = _plan(arguments, size)
-    target = _target(arguments)
+def _run(
+    arguments: argparse.Namespace, size: MachineSize, target: Target, plan: BootPlan | BiosPlan
+) -> int:
     trace = None if arguments.trace is None else Trace(_TRACED)
     with contextlib.ExitStack() as resources:
         console = resources.enter_context(Console(sys.stdout.buffer))
@@ -325,7 +344,10 @@ def _tell(outcome: Outcome | None, machine: BootMachine, console: Console) -> in
 
 _ENDS = {
     Stop.HALTED: ("the guest halted for good", Status.HALTED),
-    Stop.RESET: ("the guest asked for a reset, or triple-faulted (--reboot)", Status.RESET),
+    Stop.RESET: (
+        "the guest asked for a reset, or triple-faulted (--reboot starts it again)",
+        Status.RESET,
+    ),
     Stop.PANIC: ("the guest cannot go on", Status.FAILED),
     Stop.HANG: ("stopped: --timeout was up", Status.TIMEOUT),
 }
