@@ -116,7 +116,10 @@ class Mc146818:
         return self._nmi_masked
 
     def reset(self) -> None:
-        """The RESET pin: no interrupts.  Time and memory have a battery."""
+        """The RESET pin: no interrupts.  Time and memory have a battery.
+
+        NMIs pass after it, as with QEMU; PIIX would hold them until firmware opens the gate.
+        """
         self._sync()
         self._registers[REG_B] &= ~(B_PIE | B_AIE | B_UIE | B_SQWE)
         self._registers[REG_C] = 0

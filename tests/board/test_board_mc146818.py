@@ -253,12 +253,17 @@ def test_the_reset_pin_ends_interrupts_and_keeps_time_and_memory() -> None:
 
 def test_bit_7_of_the_index_masks_nmis() -> None:
     rtc = Rtc()
+    assert not rtc.rtc.nmi_masked
     rtc[0x0F] = 0xAA
     rtc.ports.write(0x70, 1, 0x8F)
     assert rtc.rtc.nmi_masked
     assert rtc.ports.read(0x71, 1) == 0xAA
     rtc.ports.write(0x70, 1, 0x0F)
     assert not rtc.rtc.nmi_masked
+    rtc.ports.write(0x70, 1, 0x8F)
+    rtc.rtc.reset()
+    assert not rtc.rtc.nmi_masked
+    assert rtc.ports.read(0x71, 1) == rtc[0], "seconds are selected"
 
 
 def test_one_word_selects_and_writes() -> None:
