@@ -15,8 +15,17 @@
 #define PTE_P		UINT64_C(0x001)
 #define PTE_W		UINT64_C(0x002)
 #define PTE_U		UINT64_C(0x004)
+#define PTE_A		UINT64_C(0x020)
+#define PTE_D		UINT64_C(0x040)
 #define PTE_PS		UINT64_C(0x080)	/* PAT in a 4 KiB entry */
+/* Reserved with PAE outside long mode (SDM 3A 4.4). */
+#define PAE_RESERVED	UINT64_C(0x7FF0000000000000)
+#define PDPTE_RESERVED	UINT64_C(0xFFF00000000001E6)
 #define PTE_NX		(UINT64_C(1) << 63)
+#define EFER_NXE	(UINT64_C(1) << 11)
+#define CR0_WP		(UINT64_C(1) << 16)
+#define CR4_SMAP	(UINT64_C(1) << 21)
+#define RFLAGS_AC	(UINT64_C(1) << 18)
 #define FRAME_32	UINT64_C(0x00000000FFFFF000)
 #define FRAME_64	UINT64_C(0x000FFFFFFFFFF000)
 
@@ -27,6 +36,10 @@ struct walk {
 	gvaddr_t gva;
 	nvmm_prot_t prot;
 	uint64_t entry;			/* the one last read */
+	bool by_the_book;		/* not SOFT_Q_WALK_TABLES_ONLY */
+	bool nxe;
+	uint8_t *at[4];			/* entries with an A bit, as read */
+	unsigned nat;
 	gpaddr_t gpa;			/* result, page offset not yet added */
 };
 
@@ -44,6 +57,8 @@ level(struct walk *w, uint64_t table, unsigned high, unsigned low,
 
 	if (nvmm_gpa_to_hva(w->mach, gpa, &hva, &ignored) == -1)
 		return EFAULT;		/* L-WALK-7 */
+	if (low != 30 || width == 4 || high != 31)
+		w->at[w->nat++] = (uint8_t *)hva;
 	if (width == 4)
 		w->entry = __atomic_load_n((uint32_t *)hva, __ATOMIC_RELAXED);
 	else
@@ -62,6 +77,15 @@ restrict_rw(struct walk *w)
 		w->prot &= ~(nvmm_prot_t)NVMM_PROT_USER;
 	if ((w->entry & PTE_W) == 0)
 		w->prot &= ~(nvmm_prot_t)NVMM_PROT_WRITE;
+}
+
+/* Bits that make hardware raise #PF; those above the processor's physical
+ * addresses are not for a library to know. */
+static bool
+reserved(const struct walk *w, uint64_t bits)
+{
+	return w->by_the_book &&
+	    ((w->entry & bits) != 0 || ((w->entry & PTE_NX) && !w->nxe));
 }
 
 static void
@@ -92,6 +116,14 @@ last(struct walk *w, uint64_t frame)
 	return page(w, 12, frame);
 }
 
+/* Of a large page: the address bits below it, but for bit 12, the PAT. */
+static uint64_t
+large_reserved(const struct walk *w, unsigned shift)
+{
+	return shift > 12 && (w->entry & PTE_PS) ?
+	    (UINT64_C(1) << shift) - (UINT64_C(1) << 13) : 0;
+}
+
 static int
 walk_2(struct walk *w)
 {
@@ -119,9 +151,10 @@ walk_pae(struct walk *w)
 	if (level(w, w->cr3 & base, 31, 30, 8) != 0)
 		return EFAULT;
 	restrict_nx(w);
-	if (w->entry & PTE_PS)
+	if ((w->entry & PTE_PS) || reserved(w, PDPTE_RESERVED))
 		return EFAULT;
-	if (level(w, w->entry & FRAME_64, 29, 21, 8) != 0)
+	if (level(w, w->entry & FRAME_64, 29, 21, 8) != 0 ||
+	    reserved(w, PAE_RESERVED | large_reserved(w, 21)))
 		return EFAULT;
 	restrict_rw(w);
 	restrict_nx(w);
@@ -129,7 +162,8 @@ walk_pae(struct walk *w)
 		return page(w, 21,
 		    SOFT_QUIRK(w->model, SOFT_Q_WALK_PAE_2M) ?
 		    FRAME_32 : FRAME_64);
-	if (level(w, w->entry & FRAME_64, 20, 12, 8) != 0)
+	if (level(w, w->entry & FRAME_64, 20, 12, 8) != 0 ||
+	    reserved(w, PAE_RESERVED))
 		return EFAULT;
 	restrict_rw(w);
 	restrict_nx(w);
@@ -149,7 +183,8 @@ walk_4(struct walk *w)
 	    !SOFT_FAULT(w->model, SOFT_F_WALK_CANONICAL))
 		return EFAULT;			/* L-WALK-8 */
 	for (shift = 39; shift >= 12; shift -= 9) {
-		if (level(w, table, shift + 8, shift, 8) != 0)
+		if (level(w, table, shift + 8, shift, 8) != 0 ||
+		    reserved(w, large_reserved(w, shift)))
 			return EFAULT;
 		restrict_rw(w);
 		restrict_nx(w);
@@ -164,8 +199,8 @@ walk_4(struct walk *w)
 	return last(w, FRAME_64);
 }
 
-int
-soft_walk(struct nvmm_machine *mach, const struct nvmm_x64_state *st,
+static int
+walk(struct walk *wp, struct nvmm_machine *mach, const struct nvmm_x64_state *st,
     gvaddr_t gva, gpaddr_t *gpa, nvmm_prot_t *prot)
 {
 	struct walk w = {
@@ -173,12 +208,17 @@ soft_walk(struct nvmm_machine *mach, const struct nvmm_x64_state *st,
 		.model = soft_areas_model(mach),
 		.cr3 = st->crs[NVMM_X64_CR_CR3],
 		.cr4 = st->crs[NVMM_X64_CR_CR4],
+		.nxe = (st->msrs[NVMM_X64_MSR_EFER] & EFER_NXE) != 0,
 		.gva = gva,
 		.prot = NVMM_PROT_ALL,
 	};
 	uint64_t lma = SOFT_FAULT(w.model, SOFT_F_WALK_LME) ?
 	    SOFT_EFER_LMA >> 2 : SOFT_EFER_LMA;
 	int error;
+
+	w.by_the_book = !SOFT_QUIRK(w.model, SOFT_Q_WALK_TABLES_ONLY);
+	wp->nat = 0;
+	wp->by_the_book = false;
 
 	if ((st->crs[NVMM_X64_CR_CR0] & SOFT_CR0_PG) == 0) {	/* L-WALK-2 */
 		*gpa = gva;
@@ -202,7 +242,54 @@ soft_walk(struct nvmm_machine *mach, const struct nvmm_x64_state *st,
 		error = ENOENT;
 	*gpa = w.gpa + (gva & SOFT_PAGE_MASK);	/* L-WALK-3: failing too */
 	*prot = w.prot;
+	*wp = w;
 	return error;
+}
+
+int
+soft_walk(struct nvmm_machine *mach, const struct nvmm_x64_state *st,
+    gvaddr_t gva, gpaddr_t *gpa, nvmm_prot_t *prot)
+{
+	struct walk w;
+
+	return walk(&w, mach, st, gva, gpa, prot);
+}
+
+/* May the guest do this to a page with these rights?  SDM 3A 4.6.1. */
+static bool
+allowed(const struct soft_model *model, const struct nvmm_x64_state *st,
+    nvmm_prot_t prot, bool write)
+{
+	uint64_t cr0 = st->crs[NVMM_X64_CR_CR0], cr4 = st->crs[NVMM_X64_CR_CR4];
+	uint64_t rflags = st->gprs[NVMM_X64_GPR_RFLAGS];
+	bool user = st->segs[NVMM_X64_SEG_SS].attrib.dpl == 3;
+
+	if (SOFT_QUIRK(model, SOFT_Q_WALK_TABLES_ONLY))
+		return (prot & (write ? NVMM_PROT_WRITE : NVMM_PROT_READ)) != 0;
+	if ((cr0 & SOFT_CR0_PG) == 0)
+		return true;
+	if (user)
+		return (prot & NVMM_PROT_USER) != 0 &&
+		    (!write || (prot & NVMM_PROT_WRITE) != 0);
+	if ((prot & NVMM_PROT_USER) && (cr4 & CR4_SMAP) && !(rflags & RFLAGS_AC))
+		return false;
+	return !write || (prot & NVMM_PROT_WRITE) != 0 || (cr0 & CR0_WP) == 0;
+}
+
+/* What hardware sets in the entries that it uses (SDM 3A 4.8). */
+static void
+mark(const struct walk *w, bool write)
+{
+	unsigned i;
+	uint8_t bits;
+
+	if (!w->by_the_book)
+		return;
+	for (i = 0; i < w->nat; i++) {
+		bits = PTE_A | (write && i + 1 == w->nat ? PTE_D : 0);
+		if ((*w->at[i] & bits) != bits)
+			__atomic_or_fetch(w->at[i], bits, __ATOMIC_RELAXED);
+	}
 }
 
 int
@@ -277,17 +364,17 @@ soft_linear(const struct soft_model *model, const struct nvmm_x64_state *st,
 /* One piece, within a page: where it is, or *hva 0 for a device. */
 static int
 guest_piece(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, gvaddr_t gva,
-    bool write, gpaddr_t *gpa, uintptr_t *hva)
+    bool write, struct walk *w, gpaddr_t *gpa, uintptr_t *hva)
 {
 	nvmm_prot_t want = write ? NVMM_PROT_WRITE : NVMM_PROT_READ, prot;
 	const struct soft_model *model = soft_areas_model(mach);
 	int error;
 
 	*gpa = 0;
-	error = soft_walk(mach, vcpu->state, gva, gpa, &prot);
+	error = walk(w, mach, vcpu->state, gva, gpa, &prot);
 	if (error != 0)
 		return error;
-	if ((prot & want) == 0)
+	if (!allowed(model, vcpu->state, prot, write))
 		return EFAULT;
 	if (nvmm_gpa_to_hva(mach, *gpa, hva, &prot) != 0)
 		*hva = 0;
@@ -315,6 +402,7 @@ soft_guest_probe(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu,
     gvaddr_t gva, size_t size, bool write)
 {
 	const struct soft_model *model = soft_areas_model(mach);
+	struct walk w;
 	size_t piece;
 	uintptr_t hva;
 	gpaddr_t gpa;
@@ -322,7 +410,7 @@ soft_guest_probe(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu,
 
 	for (; size > 0; size -= piece, gva += piece) {
 		piece = piece_size(vcpu, model, &gva, size);
-		error = guest_piece(mach, vcpu, gva, write, &gpa, &hva);
+		error = guest_piece(mach, vcpu, gva, write, &w, &gpa, &hva);
 		if (error != 0)
 			return error;
 	}
@@ -335,6 +423,7 @@ guest_access(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, gvaddr_t gva,
 {
 	const struct soft_model *model = soft_areas_model(mach);
 	struct nvmm_mem mem;
+	struct walk w;
 	gpaddr_t gpa;
 	uintptr_t hva;
 	bool skew = SOFT_FAULT(model, SOFT_F_PAGE_EDGE);
@@ -352,9 +441,10 @@ guest_access(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu, gvaddr_t gva,
 		if (piece < size && write &&
 		    SOFT_FAULT(model, SOFT_F_SECOND_PAGE))
 			size = piece;
-		error = guest_piece(mach, vcpu, gva, write, &gpa, &hva);
+		error = guest_piece(mach, vcpu, gva, write, &w, &gpa, &hva);
 		if (error != 0)
 			return error;
+		mark(&w, write);
 		if (hva != 0) {
 			if (write)
 				memcpy((void *)hva, data, piece);

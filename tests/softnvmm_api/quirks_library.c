@@ -33,6 +33,54 @@ TEST(walk_pat_bit_refused)
 	walk(&vm, 0x123);
 }
 
+/* Down to a byte that INS writes, which only has the processor's own checks where
+ * the assist makes them. */
+static void
+ins_to(uint64_t entry, unsigned cpl, uint64_t cr0, uint64_t cr4, uint64_t rflags)
+{
+	struct vm vm;
+
+	scene(&vm, CODE("\x6C"));
+	long_mode(&vm);
+	memcpy(vm.ram + 0x12000, &entry, 8);
+	vm.vcpu.state->segs[NVMM_X64_SEG_SS].attrib.dpl = cpl;
+	vm.vcpu.state->crs[NVMM_X64_CR_CR0] |= cr0;
+	vm.vcpu.state->crs[NVMM_X64_CR_CR4] |= cr4;
+	vm.vcpu.state->gprs[R(RFLAGS)] = rflags;
+	vm.vcpu.state->gprs[R(RDI)] = 0x20000;
+	memset(vm.vcpu.exit, 0, sizeof(*vm.vcpu.exit));
+	vm.vcpu.exit->reason = NVMM_VCPU_EXIT_IO;
+	vm.vcpu.exit->u.io = (struct nvmm_x86_exit_io){
+		.in = true, .str = true, .operand_size = 1, .address_size = 8,
+		.npc = ENTRY + 1
+	};
+	handle(&vm);
+	see_bytes("entry", vm.ram + 0x12000, 8);
+	see_bytes("table", vm.ram + 0x10000, 8);
+	vm_close(&vm);
+}
+
+TEST(walk_rights_of_tables_only)
+{
+	const uint64_t wp = 1 << 16, smap = 1 << 21, ac = 1 << 18;
+	struct vm vm;
+
+	ins_to(0x87, 3, 0, 0, 2);
+	ins_to(0x83, 3, 0, 0, 2);		/* supervisor page */
+	ins_to(0x85, 0, 0, 0, 2);		/* read-only */
+	ins_to(0x85, 0, wp, 0, 2);
+	ins_to(0x87, 0, 0, smap, 2);
+	ins_to(0x87, 0, 0, smap, ac | 2);
+	scene(&vm, CODE("\xF4"));
+	long_mode(&vm);
+	vm.ram[0x12002] = 2;			/* bit 17 of a 2 MiB page */
+	walk(&vm, 0x123);
+	scene(&vm, CODE("\xF4"));
+	long_mode(&vm);				/* without NXE */
+	vm.ram[0x12007] = 0x80;
+	walk(&vm, 0x123);
+}
+
 TEST(walk_large_48_bits)
 {
 	struct vm vm;
