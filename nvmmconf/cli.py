@@ -22,7 +22,8 @@ from nvmmconf.abi import (
     list_soft,
     open_library,
 )
-from nvmmconf.commands import boot
+from nvmmconf.commands import boot, faults
+from nvmmconf.commands.faults import FaultsError
 from nvmmconf.report import ReportError
 from nvmmconf.requirements import coverage, requirements
 from nvmmconf.results import CONTROLLER_FILE, RUN_FILE, ResultsError, merge_run, save_run
@@ -128,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     boot.add_to(commands)
+    faults.add_to(commands)
 
     command = commands.add_parser(
         "report",
@@ -183,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     act: Callable[[argparse.Namespace], int | None] = arguments.act
     try:
         return act(arguments) or 0
-    except (CliError, LibraryError, ReportError, ResultsError, OSError) as error:
+    except (CliError, FaultsError, LibraryError, ReportError, ResultsError, OSError) as error:
         print(f"nvmmconf: {error}", file=sys.stderr)
         return 1
 

@@ -23,7 +23,7 @@ from nvmmconf.guest import GuestError, GuestLibrary, Mode
 from nvmmconf.report import ReportError
 from nvmmconf.results import Planned, ResultsError, Run, Verdict
 from nvmmconf.results.summary import case_name
-from nvmmconf.suite import asserted, checks
+from nvmmconf.suite import asserted, checks, faultrun
 from nvmmconf.suite.collect import case_modes, case_stem, parameter_id, planned
 from nvmmconf.suite.expectations import (
     FOLDER,
@@ -310,6 +310,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     config = session.config
     harness = _harness(config)
     if harness is None or config.getoption("collectonly") or _distributes(config):
+        return
+    if config.pluginmanager.hasplugin(faultrun.PLUGIN):
         return
     if session.testsfailed and not config.getoption("continue_on_collection_errors"):
         return  # nothing will run
