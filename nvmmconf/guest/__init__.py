@@ -11,8 +11,9 @@ image.symbol("after_hlt"), image.segments, image.entry_state, disassemble(image)
 from .disassembly import Instruction, disassemble
 from .entry import EntryState, SegmentState, TableState
 from .errors import GuestError
-from .image import Image, Label, Section, Segment
+from .image import Image
 from .library import GuestLibrary
+from .link import Label, Section, Segment
 from .mode import Mode
 from .parameters import Parameter
 from .source import GuestSource

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""From assembler source to the four files of an image, each made once.
+"""From assembler source to an image and its files, each made once.
 
 The cache is a folder with one folder per image, named by a hash of all that
 goes into it.  Any number of processes may use it at once: whoever holds an
@@ -12,73 +12,132 @@ import fcntl
 import hashlib
 import re
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from elftools.common.exceptions import ELFError
-from elftools.elf.constants import SH_FLAGS
-from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import SymbolTableSection
-
 from .errors import GuestError
+from .link import Linked, UndefinedSymbolError, link
 from .mode import Mode
 from .render import Rendered
 from .toolchain import Toolchain, run_tool
 
-_FORMAT = "1"  # to be counted up when the same input shall give another image
+_FORMAT = "2"  # to be counted up when the same input shall give another image
 
 _SOURCE = "source.s"
 _OBJECT = "image.o"
+_SCRIPT = "image.ld"
 _LINKED = "image.elf64"
 _ELF = "image.elf"
 _FLAT = "image.bin"
 _LISTING = "image.lst"
 _MAP = "image.map"
 
-_AS_OPTIONS = ("--64", "--fatal-warnings", f"-aln={_LISTING}")
+_AS_OPTIONS = ("--64", "--fatal-warnings")
 _LD_OPTIONS = (
     *("-m", "elf_x86_64", "-static", "-nostdlib", "--nmagic"),
     *("-z", "noexecstack", "--build-id=none"),
 )
-_SECTIONS = frozenset({".boot", ".text", ".rodata", ".data", ".tables", ".bss"})
 
 _AS_SAYS = re.compile(rf"^{re.escape(_SOURCE)}:(\d+): +(\w[\w ]*): (.*)$", re.MULTILINE)
 _AS_INVOKED = re.compile(rf"^{re.escape(_SOURCE)}:(\d+): +Info: macro invoked", re.MULTILINE)
-_LD_UNDEFINED = re.compile(r"undefined reference to [`']([^`']+)'")
 
 
 @dataclass(frozen=True)
 class Artifacts:
-    """Where the files of an image are; all exist, and none is changed again."""
+    """The files of an image.  The source and the object are there, the others are made
+    when they are asked for; each appears whole, and none is changed again.
+    """
 
     folder: Path
-
-    @property
-    def elf(self) -> Path:
-        """Multiboot 1 image in a 32-bit ELF container."""
-        return self.folder / _ELF
-
-    @property
-    def flat(self) -> Path:
-        """The guest's bytes as they lie in memory, without the Multiboot trampoline."""
-        return self.folder / _FLAT
-
-    @property
-    def listing(self) -> Path:
-        """The assembler's listing."""
-        return self.folder / _LISTING
-
-    @property
-    def map(self) -> Path:
-        """Symbols by value: hexadecimal value, section, name."""
-        return self.folder / _MAP
+    mode: Mode
+    file: str
+    """The guest's template, as messages call it."""
+    toolchain: Toolchain = field(compare=False)
 
     @property
     def source(self) -> Path:
         """What the assembler read."""
         return self.folder / _SOURCE
+
+    @property
+    def elf(self) -> Path:
+        """Multiboot 1 image in a 32-bit ELF container."""
+
+        def make(work: Path) -> None:
+            inputs = ["-T", str(self.folder / _SCRIPT), str(self.folder / _OBJECT)]
+            self._run(work, self.toolchain.linker, *_LD_OPTIONS, "-o", _LINKED, *inputs)
+            # The container that Multiboot loaders take.
+            self._run(work, self.toolchain.objcopy, "-O", "elf32-i386", _LINKED, _ELF)
+
+        return self._made(_ELF, make)
+
+    @property
+    def flat(self) -> Path:
+        """The guest's bytes as they lie in memory, without the Multiboot trampoline."""
+
+        def make(work: Path) -> None:
+            linked = self.linked()
+            loaded = [part for part in linked.sections if part.data]
+            size = max((part.address + part.size for part in loaded), default=0)
+            data = linked.segments[-1].data[: size - self.mode.guest_address]
+            (work / _FLAT).write_bytes(data)
+
+        return self._made(_FLAT, make)
+
+    @property
+    def listing(self) -> Path:
+        """The assembler's listing."""
+
+        def make(work: Path) -> None:
+            options = [*_AS_OPTIONS, f"-aln={_LISTING}", "-o", _OBJECT]
+            shutil.copyfile(self.source, work / _SOURCE)
+            self._run(work, self.toolchain.assembler, *options, _SOURCE)
+
+        return self._made(_LISTING, make)
+
+    @property
+    def map(self) -> Path:
+        """Symbols by value: hexadecimal value, section, name."""
+
+        def make(work: Path) -> None:
+            linked = self.linked()
+            places = {label.name: label.section for label in linked.labels}
+            rows = sorted(
+                (value, places.get(name, "*ABS*"), name) for name, value in linked.symbols.items()
+            )
+            text = "".join(f"{value:08x} {place:<8} {name}\n" for value, place, name in rows)
+            (work / _MAP).write_text(text, encoding="utf-8")
+
+        return self._made(_MAP, make)
+
+    def linked(self) -> Linked:
+        """The guest at its addresses.  Raises GuestError where the object cannot be read."""
+        try:
+            return link(self.file, self.mode, (self.folder / _OBJECT).read_bytes())
+        except OSError as error:
+            raise GuestError(f"{self.folder / _OBJECT}: cannot be read: {error.strerror}") from None
+
+    def _made(self, name: str, make: Callable[[Path], None]) -> Path:
+        """The file `name`, made in a folder of its own and renamed: others may do the same."""
+        final = self.folder / name
+        if final.exists():
+            return final
+        try:
+            with tempfile.TemporaryDirectory(prefix="building-", dir=self.folder.parent) as work:
+                make(Path(work))
+                (Path(work) / name).rename(final)
+        except OSError as error:
+            raise GuestError(f"{final}: cannot be made: {error}") from None
+        return final
+
+    def _run(self, work: Path, tool: str, *arguments: str) -> None:
+        done = run_tool([tool, *arguments], work)
+        if done.returncode != 0:
+            name = Path(tool).name
+            raise GuestError(f"{self.file}: {name}: {_first_line(done.output)}", done.output)
 
 
 @dataclass(frozen=True)
@@ -125,15 +184,16 @@ class Assembler:
             *_LD_OPTIONS,
         )
         final = self._cache / f"{job.name}.{job.mode.value}-{key}"
+        artifacts = Artifacts(final, job.mode, job.file, toolchain)
         if final.is_dir():
-            return Artifacts(final)
+            return artifacts
         try:
             with self._lock(key):
                 if not final.is_dir():
                     self._build(job, script, toolchain, final)
         except OSError as error:
             raise GuestError(f"{self._cache}: cannot keep images there: {error}") from None
-        return Artifacts(final)
+        return artifacts
 
     def _tools(self) -> tuple[Toolchain, str]:
         if self._toolchain is None:
@@ -159,30 +219,18 @@ class Assembler:
         work.mkdir()
         try:
             (work / _SOURCE).write_text(job.rendered.text, encoding="utf-8")
-            (work / job.script.name).write_text(script, encoding="utf-8")
-            self._run_tools(job, toolchain, work)
-            _write_map(job, work)
-            for left in (_OBJECT, _LINKED, job.script.name):
-                (work / left).unlink()
+            (work / _SCRIPT).write_text(script, encoding="utf-8")
+            done = run_tool([toolchain.assembler, *_AS_OPTIONS, "-o", _OBJECT, _SOURCE], work)
+            if done.returncode != 0:
+                raise _refused_by_as(job, done.output)
+            # What cannot be linked is not kept.
+            try:
+                link(job.file, job.mode, (work / _OBJECT).read_bytes())
+            except UndefinedSymbolError as error:
+                raise _undefined(job, str(error)) from None
             work.rename(final)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-
-    def _run_tools(self, job: Job, toolchain: Toolchain, work: Path) -> None:
-        done = run_tool([toolchain.assembler, *_AS_OPTIONS, "-o", _OBJECT, _SOURCE], work)
-        if done.returncode != 0:
-            raise _refused_by_as(job, done.output)
-        done = run_tool(
-            [toolchain.linker, *_LD_OPTIONS, "-T", job.script.name, "-o", _LINKED, _OBJECT], work
-        )
-        if done.returncode != 0:
-            raise _refused_by_ld(job, toolchain.linker, done.output)
-        # The container that Multiboot loaders take, and the guest's bytes alone.
-        for options in (["-O", "elf32-i386", _LINKED, _ELF],
-                        ["-O", "binary", "-R", ".boot", _LINKED, _FLAT]):  # fmt: skip
-            done = run_tool([toolchain.objcopy, *options], work)
-            if done.returncode != 0:
-                raise GuestError(f"{job.file}: objcopy: {_first_line(done.output)}", done.output)
 
 
 def _read(path: Path) -> str:
@@ -223,45 +271,12 @@ def _refused_by_as(job: Job, output: str) -> GuestError:
     return GuestError(message, output)
 
 
-def _refused_by_ld(job: Job, linker: str, output: str) -> GuestError:
-    match = _LD_UNDEFINED.search(output)
-    if match is None:
-        line = _first_line(output).removeprefix(f"{linker}: ")
-        return GuestError(f"{job.file}: ld: {line}", output)
-    name = match[1]
+def _undefined(job: Job, name: str) -> GuestError:
     if name == "start":
-        return GuestError(f"{job.file}: no label 'start:' for the guest to begin at", output)
+        return GuestError(f"{job.file}: no label 'start:' for the guest to begin at")
     word = re.compile(rf"(?<![\w.$]){re.escape(name)}(?![\w.$])")
     for number, line in enumerate(job.rendered.text.splitlines(), start=1):
         if word.search(line.partition("#")[0]):
             where = job.rendered.origin(number)
-            return GuestError(f"{where}: undefined symbol {name!r} in: {line.strip()}", output)
-    return GuestError(f"{job.file}: undefined symbol {name!r}", output)
-
-
-def _write_map(job: Job, work: Path) -> None:
-    """Write the symbol map, and refuse what no linker script placed."""
-    try:
-        with (work / _ELF).open("rb") as file:
-            elf = ELFFile(file)
-            sections = list(elf.iter_sections())
-            for section in sections:
-                loaded = section["sh_flags"] & SH_FLAGS.SHF_ALLOC and section["sh_size"]
-                if loaded and section.name not in _SECTIONS:
-                    raise GuestError(
-                        f"{job.file}: no place for section {section.name!r} "
-                        f"(there are: {', '.join(sorted(_SECTIONS - {'.boot'}))})"
-                    )
-            table = elf.get_section_by_name(".symtab")
-            assert isinstance(table, SymbolTableSection)
-            rows = []
-            for symbol in table.iter_symbols():
-                index = symbol["st_shndx"]
-                named = symbol.name and symbol["st_info"]["type"] != "STT_FILE"
-                if named and (isinstance(index, int) or index == "SHN_ABS"):
-                    place = sections[index].name if isinstance(index, int) else "*ABS*"
-                    rows.append((symbol["st_value"], place, symbol.name))
-    except ELFError as error:
-        raise GuestError(f"{job.file}: objcopy made no ELF file: {error}") from None
-    text = "".join(f"{value:08x} {place:<8} {name}\n" for value, place, name in sorted(rows))
-    (work / _MAP).write_text(text, encoding="utf-8")
+            return GuestError(f"{where}: undefined symbol {name!r} in: {job.rendered.line(number)}")
+    return GuestError(f"{job.file}: undefined symbol {name!r}")

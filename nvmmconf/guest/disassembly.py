@@ -9,7 +9,8 @@ from itertools import pairwise
 
 import capstone
 
-from .image import Image, Section
+from .image import Image
+from .link import Section
 
 _CAPSTONE_MODE = {16: capstone.CS_MODE_16, 32: capstone.CS_MODE_32, 64: capstone.CS_MODE_64}
 _BYTES_PER_ROW = 8

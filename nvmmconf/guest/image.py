@@ -11,58 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
-from elftools.common.exceptions import ELFError
-from elftools.elf.constants import SH_FLAGS
-from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import SymbolTableSection
-
 from .assemble import Artifacts
 from .entry import EntryState, entry_state
 from .errors import GuestError
+from .link import Label, Section, Segment
 from .mode import Mode
 from .parameters import Parameter
-
-BOOT_SECTION = ".boot"
-"""The section of the Multiboot header and the trampoline: in the image, not of the guest."""
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A run of bytes in guest-physical memory."""
-
-    gpa: int
-    data: bytes
-    """As long as its place in memory; zeroes where the file has none."""
-
-    @property
-    def end(self) -> int:
-        """The first address after it."""
-        return self.gpa + len(self.data)
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the guest, at symbol values (offsets in the segment, in real16)."""
-
-    name: str
-    address: int
-    size: int
-    executable: bool
-    data: bytes
-    """Nothing for .bss."""
-
-
-@dataclass(frozen=True)
-class Label:
-    """A symbol that names a place in the guest."""
-
-    address: int
-    name: str
-    section: str
-    is_object: bool
-    """Declared `.type name, @object`: data, wherever it lies."""
-    size: int
-    """Declared size in bytes; mostly 0."""
 
 
 @dataclass(frozen=True)
@@ -81,20 +35,37 @@ class Image:
     """All symbols: labels (offsets in segment 0x2000, in real16) and constants."""
     multiboot_entry: int
     """Guest-physical address of the trampoline."""
-    elf: Path
-    """Multiboot 1 ELF file."""
-    flat: Path
-    """The bytes from `flat_gpa` on, without the trampoline and .bss."""
-    flat_gpa: int
-    """Where `flat` is loaded."""
-    listing: Path
-    """The assembler's listing."""
-    map: Path
-    """The symbol map, as text."""
+    files: Artifacts
+    """Where its files are, made when they are asked for."""
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     """What the case gave to the template."""
     entry_label: str = "start"
     """Where it begins."""
+
+    @property
+    def elf(self) -> Path:
+        """Multiboot 1 ELF file.  Raises GuestError where it cannot be made, as the next three."""
+        return self.files.elf
+
+    @property
+    def flat(self) -> Path:
+        """The bytes from `flat_gpa` on, without the trampoline and .bss."""
+        return self.files.flat
+
+    @property
+    def listing(self) -> Path:
+        """The assembler's listing."""
+        return self.files.listing
+
+    @property
+    def map(self) -> Path:
+        """The symbol map, as text."""
+        return self.files.map
+
+    @property
+    def flat_gpa(self) -> int:
+        """Where `flat` is loaded."""
+        return self.mode.guest_address + self.mode.code_base
 
     def entering(self, label: str) -> Image:
         """The same image, begun at another label: one build for a whole matrix of snippets.
@@ -171,71 +142,22 @@ class Image:
         return {section.name: section for section in self.sections}
 
 
-def read_image(name: str, mode: Mode, files: Artifacts) -> Image:
-    """Read the image of guest `name` back from its ELF file.
+def make_image(
+    name: str, mode: Mode, files: Artifacts, parameters: Mapping[str, Parameter]
+) -> Image:
+    """The image of guest `name`.
 
-    Raises GuestError where the file is not what `assemble` made.
+    Raises GuestError where its object file cannot be read.
     """
-    try:
-        with files.elf.open("rb") as file:
-            return _read_elf(name, mode, files, ELFFile(file))
-    except (OSError, ELFError) as error:
-        raise GuestError(f"{files.elf}: cannot be read: {error}") from None
-
-
-def _read_elf(name: str, mode: Mode, files: Artifacts, elf: ELFFile) -> Image:
-    segments = tuple(
-        Segment(part["p_paddr"], part.data().ljust(part["p_memsz"], b"\0"))
-        for part in elf.iter_segments("PT_LOAD")
-        if part["p_memsz"]
-    )
-    all_sections = list(elf.iter_sections())
-    sections = tuple(
-        Section(
-            name=part.name,
-            address=part["sh_addr"],
-            size=part["sh_size"],
-            executable=bool(part["sh_flags"] & SH_FLAGS.SHF_EXECINSTR),
-            data=b"" if part["sh_type"] == "SHT_NOBITS" else part.data(),
-        )
-        for part in all_sections
-        if part["sh_flags"] & SH_FLAGS.SHF_ALLOC and part["sh_size"] and part.name != BOOT_SECTION
-    )
-    names = {section.name for section in sections}
-    symbols: dict[str, int] = {}
-    labels: list[Label] = []
-    table = elf.get_section_by_name(".symtab")
-    if not isinstance(table, SymbolTableSection) or not sections:
-        raise GuestError(f"{files.elf}: not an image of a guest")
-    for symbol in table.iter_symbols():
-        index = symbol["st_shndx"]
-        named = symbol.name and symbol["st_info"]["type"] != "STT_FILE"
-        if not named or not (isinstance(index, int) or index == "SHN_ABS"):
-            continue
-        symbols[symbol.name] = symbol["st_value"]
-        if isinstance(index, int) and all_sections[index].name in names:
-            labels.append(
-                Label(
-                    address=symbol["st_value"],
-                    name=symbol.name,
-                    section=all_sections[index].name,
-                    is_object=symbol["st_info"]["type"] == "STT_OBJECT",
-                    size=symbol["st_size"],
-                )
-            )
-    # Stable: labels of one address stay in the order of the source.
-    labels.sort(key=lambda label: label.address)
+    linked = files.linked()
     return Image(
         name=name,
         mode=mode,
-        segments=tuple(sorted(segments, key=lambda segment: segment.gpa)),
-        sections=tuple(sorted(sections, key=lambda section: section.address)),
-        labels=tuple(labels),
-        symbols=MappingProxyType(symbols),
-        multiboot_entry=elf["e_entry"],
-        elf=files.elf,
-        flat=files.flat,
-        flat_gpa=min(section.address for section in sections) + mode.code_base,
-        listing=files.listing,
-        map=files.map,
+        segments=linked.segments,
+        sections=linked.sections,
+        labels=linked.labels,
+        symbols=MappingProxyType(linked.symbols),
+        multiboot_entry=linked.multiboot_entry,
+        files=files,
+        parameters=MappingProxyType(dict(parameters)),
     )

@@ -7,12 +7,11 @@ import re
 import textwrap
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
-from types import MappingProxyType
 
 from .assemble import Assembler, Job
-from .image import Image, read_image
+from .image import Image, make_image
 from .mode import Mode
 from .parameters import Parameter, check_name, check_parameters
 from .render import Renderer
@@ -50,6 +49,7 @@ class GuestLibrary:
         self._renderer = Renderer(self._include)
         self._assembler = Assembler(cache, toolchain)
         self._read: dict[str, GuestSource] = {}
+        self._inline = lru_cache(KEPT)(self._inline_source)
         self._images: OrderedDict[_Key, Image] = OrderedDict()
 
     def names(self) -> tuple[str, ...]:
@@ -86,13 +86,23 @@ class GuestLibrary:
         file's name cannot have becomes '-'), and need not be unique.  Errors as
         `image`; a parameter that the text does not use is one, too.
         """
+        source = self._inline(text, mode, name, tuple(parameters))
+        return self._image(source, mode, parameters)
+
+    def image_from_text(self, name: str, mode: Mode, text: str) -> Image:
+        """`inline`, without parameters."""
+        return self.inline(text, mode, name=name)
+
+    def _inline_source(
+        self, text: str, mode: Mode, name: str, given: tuple[str, ...]
+    ) -> GuestSource:
         text = textwrap.dedent(text).removeprefix("\n")
         name = _NO_NAME.sub("-", name.lower()).strip("-") or "inline"
-        for word in parameters:
+        for word in given:
             check_name(f"<{name}>", word)
         # Only then: what the text leaves open without being given is said by its line.
-        used = self._renderer.variables(text) if parameters else frozenset()
-        source = GuestSource(
+        used = self._renderer.variables(text) if given else frozenset()
+        return GuestSource(
             name=name,
             file=f"<{name}>",
             sentence="",
@@ -100,13 +110,8 @@ class GuestLibrary:
             modes=(mode,),
             # On the first line, so that messages count the caller's lines.
             text=text if _START.search(text) else f"start: {text}",
-            parameters=tuple(word for word in parameters if word in used),
+            parameters=tuple(word for word in given if word in used),
         )
-        return self._image(source, mode, parameters)
-
-    def image_from_text(self, name: str, mode: Mode, text: str) -> Image:
-        """`inline`, without parameters."""
-        return self.inline(text, mode, name=name)
 
     def _image(self, source: GuestSource, mode: Mode, parameters: Mapping[str, Parameter]) -> Image:
         parameters = {
@@ -133,5 +138,4 @@ class GuestLibrary:
             rendered=self._renderer.render(source, mode, parameters),
             script=self._include / f"{mode.value}.ld",
         )
-        image = read_image(source.name, mode, self._assembler.assemble(job))
-        return replace(image, parameters=MappingProxyType(dict(parameters)))
+        return make_image(source.name, mode, self._assembler.assemble(job), parameters)

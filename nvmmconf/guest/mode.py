@@ -36,6 +36,26 @@ class Mode(enum.Enum):
         """What is added to a symbol's value to make it a linear address."""
         return 0x20000 if self is Mode.REAL16 else 0
 
+    @property
+    def boot_address(self) -> int:
+        """Guest-physical address of the Multiboot header and the trampoline; as `<mode>.ld`."""
+        return 0x10000 if self is Mode.REAL16 else 0x100000
+
+    @property
+    def guest_address(self) -> int:
+        """Symbol value at which the guest's sections begin; as `<mode>.ld`."""
+        return 0 if self is Mode.REAL16 else 0x101000
+
+    @property
+    def guest_limit(self) -> int:
+        """Symbol value at which they have to end; as `<mode>.ld`."""
+        return 0xF000 if self is Mode.REAL16 else 0x200000
+
+    @property
+    def has_tables(self) -> bool:
+        """Whether the image has a GDT of its own, and maybe page tables: `.tables`."""
+        return self is not Mode.REAL16
+
     def variables(self) -> dict[str, object]:
         """What a guest's template can say: `mode`, `bits`, `pointer` and registers.
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import jinja2
@@ -18,7 +19,7 @@ from .mode import Mode
 from .parameters import Parameter
 from .source import GuestSource
 
-# Put into the rendered text by _Marks, taken out again by _split.
+# Put into the rendered text by _Marks, taken out again by Rendered.
 _MARK = re.compile("\x01([^\x02]*)\x02([0-9]+)\x03")
 
 # A line of the guest's own that begins, after its label, with a macro: it learns its number.
@@ -43,10 +44,25 @@ class Origin:
 class Rendered:
     """Assembler source for one guest in one mode."""
 
-    text: str
-    """What the assembler reads."""
-    origins: tuple[Origin, ...]
-    """For each line of `text`, the template's line that made it."""
+    marked: str
+    """The text with the marks of its origins."""
+    file: str
+    """The guest's template, as messages call it."""
+    include: Path
+    """The folder of shared templates."""
+
+    @cached_property
+    def text(self) -> str:
+        """What the assembler reads."""
+        return _MARK.sub("", self.marked)
+
+    @cached_property
+    def origins(self) -> tuple[Origin, ...]:
+        """For each line of `text`, the template's line that made it.
+
+        Found out when asked for, which is when something is wrong.
+        """
+        return _origins(self.marked, self.file, self.include)
 
     def line(self, number: int) -> str:
         """Line `number` (from 1) without outer space, or nothing past the end."""
@@ -138,7 +154,7 @@ class Renderer:
             # A template may call anything, so anything may come out of it.
             where = _raised_at(error, file, self._include) or file
             raise GuestError(f"{where}: {error}") from None
-        return _split(_number_uses(text, file), file, self._include)
+        return Rendered(_number_uses(text, file), file, self._include)
 
     def variables(self, text: str) -> frozenset[str]:
         """The names that a template leaves to others; none where it is no template."""
@@ -175,9 +191,8 @@ def _number_uses(marked: str, guest: str) -> str:
     return _USE.sub(numbered, marked)
 
 
-def _split(marked: str, guest: str, include: Path) -> Rendered:
-    """Take the marks out; a line belongs to the last mark before its first character."""
-    lines: list[str] = []
+def _origins(marked: str, guest: str, include: Path) -> tuple[Origin, ...]:
+    """A line belongs to the last mark before its first character."""
     origins: list[Origin] = []
     current = Origin(guest, 1)
     for line in marked.split("\n"):
@@ -187,8 +202,7 @@ def _split(marked: str, guest: str, include: Path) -> Rendered:
             last = Origin(_shown(match[1], guest, include), int(match[2]))
             if here is None or not _MARK.sub("", line[: match.start()]).strip():
                 here = last
-        lines.append(_MARK.sub("", line))
         origins.append(here or current)
         # An unmarked line that follows continues where this one ended.
         current = last or current
-    return Rendered("\n".join(lines), tuple(origins))
+    return tuple(origins)

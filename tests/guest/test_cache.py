@@ -14,7 +14,7 @@ import pytest
 
 from nvmmconf.guest import GuestError, GuestLibrary, Mode
 
-FILES = {"source.s", "image.elf", "image.bin", "image.lst", "image.map"}
+FILES = {"source.s", "image.o", "image.ld"}
 
 BUILDER = """
 import sys
@@ -26,7 +26,7 @@ sys.stdin.readline()
 for name in ("hello", "hlt"):
     for mode in Mode:
         image = library.image(name, mode)
-        print(image.elf.parent, image.flat.stat().st_size, image.entry)
+        print(image.files.folder, len(image.segments[1].data), image.entry)
 """
 
 
@@ -136,8 +136,8 @@ def test_unfinished_image_has_another_name(
 ) -> None:
     cache = tmp_path / "cache"
     seen = tmp_path / "seen"
-    tool = wrapper(tmp_path / "objcopy", "objcopy", f'ls "{cache}" >> "{seen}"')
-    monkeypatch.setenv("NVMMCONF_OBJCOPY", str(tool))
+    tool = wrapper(tmp_path / "as", "as", f'ls "{cache}" >> "{seen}"')
+    monkeypatch.setenv("NVMMCONF_AS", str(tool))
     image = GuestLibrary(guests, cache).image("hlt", Mode.REAL16)
     names = set(seen.read_text().split()) - {"locks"}
     assert names == {f"building-{image.elf.parent.name}"}
@@ -150,8 +150,8 @@ def test_killed_builder_leaves_nothing_that_looks_whole(
     cache = tmp_path / "cache"
     with monkeypatch.context() as patched:
         # The builder is the parent of the tool that it runs.
-        tool = wrapper(tmp_path / "objcopy", "objcopy", "kill -KILL $PPID")
-        patched.setenv("NVMMCONF_OBJCOPY", str(tool))
+        tool = wrapper(tmp_path / "as", "as", "kill -KILL $PPID")
+        patched.setenv("NVMMCONF_AS", str(tool))
         worker = start(guests, cache)
         worker.communicate("go\n", timeout=120)
     assert worker.returncode == -signal.SIGKILL
