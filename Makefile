@@ -11,6 +11,8 @@ FUZZ_COUNT?=	1000000
 FUZZ_SEED?=
 FUZZ_SECONDS?=	600
 SMP_RUNS?=	1000
+# mutants: words of their lines (empty: all).
+MUTANTS?=
 BUILD_TOOLS=	'scikit-build-core>=0.10' 'cffi>=1.16'
 
 # What the compiled parts are made of; a change builds them again.
@@ -27,8 +29,10 @@ help:
 	@echo 'make sanitize     softnvmm and its tests with the sanitizers'
 	@echo 'make requirements   every requirement and where it is checked'
 	@echo 'make chaos   the cases under twenty seeds of NVMM_SOFT_CHAOS'
+	@echo 'make stress-stop   100,000 stops of a running vCPU on each profile: none is lost'
 	@echo 'make fuzz-api   ten minutes of random calls to the bundled libnvmm'
 	@echo 'make stress-smp   machines of four CPUs, started SMP_RUNS times on each profile'
+	@echo 'make mutants   small bugs put into softnvmm: its tests must notice each'
 	@echo 'make bench   time it: ratios, measured side by side'
 	@echo 'make clean   remove what was built (results in reports/ stay)'
 	@echo 'PYTHON=...   which Python makes the environment in .venv (3.11 or newer)'
@@ -77,6 +81,15 @@ stress-smp: $(VENV)/.test
 	NVMMCONF_SMP_RUNS=$(SMP_RUNS) $(PYTEST) -n auto --nvmm-reports=build/reports \
 	    tests/boot/test_boot_smp.py
 
+# Wrong texts in a copy of softnvmm, one at a time; 1 where the tests do not notice.
+mutants: $(VENV)/.test
+	$(PY) tests/mutants/run.py $(MUTANTS)
+
+# Each way round on each profile; a quarter of an hour on two processors.
+stress-stop: $(VENV)/.test
+	NVMMCONF_STRESS_STOPS=100000 \
+	    $(PYTEST) -n auto --nvmm-reports=build/reports tests/accel/test_accel_stress_stop.py
+
 bench: $(VENV)/.installed
 	$(PY) tests/bench/bench.py
 
@@ -112,5 +125,5 @@ $(VENV)/.lint: $(VENV)/.installed
 	$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[test,lint]'
 	@touch $(VENV)/.lint
 
-.PHONY: all help run test lint requirements bench fuzz fuzz-crash sanitize chaos fuzz-api \
-	stress-smp clean tools
+.PHONY: all help run test lint requirements stress-stop bench fuzz fuzz-crash sanitize chaos fuzz-api stress-smp \
+	mutants clean tools

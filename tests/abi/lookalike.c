@@ -185,26 +185,31 @@ nvmm_vcpu_inject(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
 	    vcpu->event->vector) ? -1 : ON(vcpu_inject, mach, vcpu);
 }
 
-static bool
-kicked(void)
-{
-	sigset_t pending;
+/* Whether a stop has come since the last run: not all bases' exits tell. */
+static int asked;
 
-	sigpending(&pending);
-	return sigismember(&pending, SIGUSR1) == 1;
+static volatile sig_atomic_t kicked;
+static struct sigaction handler;
+
+static void
+note_kick(int number)
+{
+	kicked = 1;
+	if (handler.sa_handler != SIG_DFL && handler.sa_handler != SIG_IGN)
+		handler.sa_handler(number);
 }
 
 static int
 run_until_kicked(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
 {
-	sigset_t usr1, before;
-	bool stopped = false;
+	struct sigaction noting = { .sa_handler = note_kick };
+	bool stopped = false, before_entry;
 	int i, result = 0;
 
-	/* Blocked, so that it pends while the base is inside. */
-	sigemptyset(&usr1);
-	sigaddset(&usr1, SIGUSR1);
-	pthread_sigmask(SIG_BLOCK, &usr1, &before);
+	/* One that was handled before this is lost, as with a kernel. */
+	kicked = 0;
+	sigaction(SIGUSR1, &noting, &handler);
+	before_entry = __atomic_load_n(&asked, __ATOMIC_SEQ_CST) != 0;
 	for (i = 0; i < lookalike_ticks; i++) {
 		result = ON(vcpu_run, mach, vcpu);
 		if (result != 0 ||
@@ -213,14 +218,15 @@ run_until_kicked(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
 			break;
 		stopped |= vcpu->exit->reason == NVMM_VCPU_EXIT_STOPPED;
 		/* Seen before the entry it stops at once. */
-		if (kicked() || (stopped && vcpu->exit->exitstate.rflags == 0))
+		if (kicked || (stopped && before_entry))
 			break;
 	}
 	if (i == lookalike_ticks)
 		lookalike_gave_up = 1;
 	if (result == 0 && stopped)
 		vcpu->exit->reason = NVMM_VCPU_EXIT_STOPPED;
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	__atomic_store_n(&asked, 0, __ATOMIC_SEQ_CST);
+	sigaction(SIGUSR1, &handler, NULL);
 	return result;
 }
 
@@ -245,6 +251,7 @@ nvmm_vcpu_run(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu)
 int
 nvmm_vcpu_stop(struct nvmm_vcpu *vcpu)
 {
+	__atomic_store_n(&asked, 1, __ATOMIC_SEQ_CST);
 	return note("vcpu_stop") ? -1 : ON(vcpu_stop, vcpu);
 }
 #endif
