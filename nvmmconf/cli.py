@@ -22,12 +22,16 @@ from nvmmconf.abi import (
     list_soft,
     open_library,
 )
-from nvmmconf.commands import boot, faults
+from nvmmconf.commands import boot, cases, faults
+from nvmmconf.commands.cases import CasesError
 from nvmmconf.commands.faults import FaultsError
 from nvmmconf.report import ReportError
 from nvmmconf.requirements import coverage, requirements
 from nvmmconf.results import CONTROLLER_FILE, RUN_FILE, ResultsError, merge_run, save_run
+from nvmmconf.suite.catalogue import CatalogueError
+from nvmmconf.suite.expectations import ExpectationError
 from nvmmconf.suite.session import is_running, report
+from nvmmconf.suite.target import TargetError
 
 
 class CliError(Exception):
@@ -129,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     boot.add_to(commands)
+    cases.add_to(commands)
     faults.add_to(commands)
 
     command = commands.add_parser(
@@ -185,7 +190,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     act: Callable[[argparse.Namespace], int | None] = arguments.act
     try:
         return act(arguments) or 0
-    except (CliError, FaultsError, LibraryError, ReportError, ResultsError, OSError) as error:
+    except (
+        CasesError,
+        CatalogueError,
+        CliError,
+        ExpectationError,
+        FaultsError,
+        LibraryError,
+        ReportError,
+        ResultsError,
+        TargetError,
+        OSError,
+    ) as error:
         print(f"nvmmconf: {error}", file=sys.stderr)
         return 1
 
