@@ -95,6 +95,24 @@ TEST(setstate_is_no_call)
 	vm_close(&vm);
 }
 
+/* A machine id that the kernel does not know shows whether it is asked. */
+TEST(cached_getstate_is_no_call)
+{
+	struct nvmm_machine stranger;
+	struct vm vm;
+
+	VM_OPEN(&vm, "\xF4");
+	SAME(NVMM_VCPU_EXIT_HALTED, run(&vm));
+	get_state(&vm, NVMM_X64_STATE_GPRS);
+	stranger = vm.mach;
+	stranger.machid = 100;
+	SAME(0, nvmm_vcpu_getstate(&stranger, &vm.vcpu,
+	    NVMM_X64_STATE_GPRS));				/* L-ST-2 */
+	FAILS(ENOENT, nvmm_vcpu_getstate(&stranger, &vm.vcpu,
+	    NVMM_X64_STATE_SEGS));
+	vm_close(&vm);
+}
+
 TEST(cached_edit_survives_getstate)
 {
 	struct vm vm;
@@ -116,7 +134,7 @@ TEST(raw_until_run)
 	VM_OPEN(&vm, "\xF4\xF4");
 	SAME(NVMM_VCPU_EXIT_HALTED, run(&vm));
 	st = get_state(&vm, ALL);
-	st->crs[NVMM_X64_CR_CR4] = 0xFFFFFFFFFF000600;
+	st->crs[NVMM_X64_CR_CR4] = 0xFFFFFFFFFFC8F600;
 	st->crs[NVMM_X64_CR_XCR0] = 0xFE;
 	st->crs[NVMM_X64_CR_CR8] = 0xB;
 	st->msrs[NVMM_X64_MSR_EFER] = 0x1000;

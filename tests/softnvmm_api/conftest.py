@@ -47,20 +47,27 @@ def can_sanitize(where: Path, flags: tuple[str, ...] = SANITIZE) -> bool:
     return subprocess.run([program], capture_output=True, check=False).returncode == 0
 
 
-def library(where: Path, extra: tuple[str, ...]) -> Path:
-    """Build libnvmm.so in a folder, with more flags for compiler and linker."""
-    flags = [*CFLAGS, "-fPIC", "-fvisibility=hidden", *extra]
-    sources = [*sorted(SOFT.glob("*.c")), *sorted((SOFT / "cpu").glob("*.c"))]
-    objects = [where / f"{source.parent.name}-{source.stem}.o" for source in sources]
-
-    def compile_one(source: Path, out: Path) -> None:
-        run_cc(*flags, "-I", SOFT / "include", "-I", SOFT, "-c", source, "-o", out)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(compile_one, sources, objects))
-    out = where / "libnvmm.so"
-    run_cc(*extra, "-shared", "-o", out, *objects, "-pthread", "-lm")
+def compile_one(source: Path, where: Path, extra: tuple[str, ...], soft: Path = SOFT) -> Path:
+    """Compile one of libnvmm's files for library() in a folder."""
+    out = where / f"{source.parent.name}-{source.stem}.o"
+    flags = (*CFLAGS, "-fPIC", "-fvisibility=hidden", *extra)
+    run_cc(*flags, "-I", soft / "include", "-I", soft, "-c", source, "-o", out)
     return out
+
+
+def link(where: Path, extra: tuple[str, ...]) -> Path:
+    """Link what compile_one() has left in a folder."""
+    out = where / "libnvmm.so"
+    run_cc(*extra, "-shared", "-o", out, *sorted(where.glob("*.o")), "-pthread", "-lm")
+    return out
+
+
+def library(where: Path, extra: tuple[str, ...], soft: Path = SOFT) -> Path:
+    """Build libnvmm.so in a folder, with more flags for compiler and linker."""
+    sources = [*sorted(soft.glob("*.c")), *sorted((soft / "cpu").glob("*.c"))]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(lambda source: compile_one(source, where, extra, soft), sources))
+    return link(where, extra)
 
 
 Client = Callable[..., Path]
@@ -82,6 +89,8 @@ def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     # One folder for all workers of a run: what one has built, the others use.
     base = tmp_path_factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    # Or one that outlives the run, whose library is as whoever made it wants it.
+    base = Path(os.environ.get("NVMMCONF_CLIENTS", base))
     where = base / f"{request.param}-softnvmm"
     where.mkdir(exist_ok=True)
     sanitize = request.param == "sanitized"

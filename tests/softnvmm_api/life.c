@@ -144,6 +144,7 @@ TEST(machine_configure)
 
 TEST(vcpu_errnos)
 {
+	nvmm_machid_t id;
 	struct vm vm;
 	struct nvmm_vcpu v, w;
 
@@ -166,6 +167,12 @@ TEST(vcpu_errnos)
 	FAILS(ENOENT, nvmm_vcpu_run(&vm.mach, &w));
 	FAILS(ENOENT, nvmm_vcpu_getstate(&vm.mach, &w, NVMM_X64_STATE_ALL));
 	FAILS(ENOENT, nvmm_vcpu_destroy(&vm.mach, &w));
+	id = vm.mach.machid;
+	CHECK(nvmm_machine_create(&vm.mach) == 0);
+	SAME(id, vm.mach.machid);
+	FAILS(ENOENT, nvmm_vcpu_destroy(&vm.mach, &w));
+	SAME(0, nvmm_vcpu_create(&vm.mach, w.cpuid, &v));
+	CHECK(nvmm_machine_destroy(&vm.mach) == 0);
 }
 
 TEST(callbacks_kept_by_create)

@@ -258,6 +258,20 @@ TEST(xsetbv)
 	vm_close(&vm);
 }
 
+TEST(xsetbv_needs_bit_0)
+{
+	struct vm vm;
+
+	VM_OPEN(&vm, "\x0F\x01\xD1\xF4");
+	get_state(&vm, NVMM_X64_STATE_ALL)->crs[NVMM_X64_CR_CR4] = 1 << 18;
+	vm.vcpu.state->gprs[NVMM_X64_GPR_RAX] = 2;	/* SSE without x87 */
+	put_state(&vm, NVMM_X64_STATE_CRS | NVMM_X64_STATE_GPRS);
+	SAME(NVMM_VCPU_EXIT_HALTED, run(&vm));		/* K-INK-2 */
+	SAME(HANDLER(13) + 1, gpr(&vm, NVMM_X64_GPR_RIP));
+	SAME(1, get_state(&vm, NVMM_X64_STATE_CRS)->crs[NVMM_X64_CR_XCR0]);
+	vm_close(&vm);
+}
+
 TEST(interrupt_window)
 {
 	struct vm vm;
@@ -402,6 +416,42 @@ TEST(signal_ends_run)
 	vm_close(&vm);
 }
 
+/* The signal comes before the guest is let go, which then has four slices of
+ * instructions before its HLT: it does not get there. */
+static void *
+kick_and_release(void *arg)
+{
+	struct kicker *k = arg;
+
+	kick(k);
+	__atomic_store_n(&k->vm->ram[0x8001], 1, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+TEST(signal_comes_before_a_later_exit)
+{
+	struct sigaction sa = { .sa_handler = on_signal };
+	struct kicker k;
+	pthread_t thread;
+	struct vm vm;
+
+	CHECK(sigaction(SIGUSR1, &sa, NULL) == 0);
+	/* mov byte [0x8000],1; wait: cmp byte [0x8001],0; jz wait;
+	 * mov ecx,0x10000; a32 loop itself; hlt */
+	VM_OPEN(&vm, "\xC6\x06\x00\x80\x01\x80\x3E\x01\x80\x00\x74\xF9"
+	    "\x66\xB9\x00\x00\x01\x00\x67\xE2\xFD\xF4");
+	k.vm = &vm;
+	k.runner = pthread_self();
+	CHECK(pthread_create(&thread, NULL, kick_and_release, &k) == 0);
+	do
+		SAME(0, nvmm_vcpu_run(&vm.mach, &vm.vcpu));
+	while (kicks == 0);
+	SAME(NVMM_VCPU_EXIT_NONE, vm.vcpu.exit->reason);	/* K-RUN-1 */
+	CHECK(pthread_join(thread, NULL) == 0);
+	SAME(NVMM_VCPU_EXIT_HALTED, run(&vm));
+	vm_close(&vm);
+}
+
 /* ---- threads ---------------------------------------------------------------------- */
 
 static void *
@@ -480,7 +530,35 @@ TEST(vcpu_destroy_while_running)
 	CHECK(nvmm_machine_destroy(&vm.mach) == 0);
 }
 
-/* ---- the memory assist on a real exit -------------------------------------------- */
+/* ---- the assists on a real exit -------------------------------------------- */
+
+static unsigned io_calls;
+
+static void
+on_io(struct nvmm_io *io)
+{
+	(void)io;
+	io_calls++;
+}
+
+/* What the last I/O exit left is no exit. */
+TEST(assist_io_wants_an_io_exit)
+{
+	struct nvmm_assist_callbacks cbs = { .io = on_io };
+	struct vm vm;
+
+	VM_OPEN(&vm, "\xE6\x80\xF4");			/* out 0x80,al; hlt */
+	CHECK(nvmm_vcpu_configure(&vm.mach, &vm.vcpu,
+	    NVMM_VCPU_CONF_CALLBACKS, &cbs) == 0);
+	SAME(NVMM_VCPU_EXIT_IO, run(&vm));
+	vm.vcpu.exit->reason = NVMM_VCPU_EXIT_HALTED;
+	FAILS(EINVAL, nvmm_assist_io(&vm.mach, &vm.vcpu));	/* L-IO-1 */
+	SAME(0, io_calls);
+	vm.vcpu.exit->reason = NVMM_VCPU_EXIT_IO;
+	SAME(0, nvmm_assist_io(&vm.mach, &vm.vcpu));
+	SAME(1, io_calls);
+	vm_close(&vm);
+}
 
 static uint64_t device_word;
 

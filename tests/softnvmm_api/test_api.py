@@ -57,6 +57,11 @@ def test_contract(client: Client, name: str) -> None:
     run(client("contract.c"), name)
 
 
+@pytest.mark.parametrize("name", names("mapping.c"))
+def test_mapping(client: Client, name: str) -> None:
+    run(client("mapping.c"), name)
+
+
 @pytest.mark.parametrize("name", names("run.c"))
 def test_run(client: Client, name: str) -> None:
     run(client("run.c"), name)

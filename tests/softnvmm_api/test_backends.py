@@ -66,7 +66,7 @@ def test_what_would_change_nothing_is_refused(client: Client, quirk: str, profil
 
 
 @pytest.mark.parametrize("client", ["plain"], indirect=True)
-@pytest.mark.parametrize("profile", ["ideal", "v2-vmx"])
+@pytest.mark.parametrize("profile", ["ideal", "v2-svm", "v2-vmx"])
 @pytest.mark.parametrize("quirk", sorted(quirks()))
 def test_what_can_be_chosen_shows(client: Client, quirk: str, profile: str, tmp_path: Path) -> None:
     if not allowed(quirk, profile):

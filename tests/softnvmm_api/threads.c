@@ -184,3 +184,53 @@ TEST(machines_in_threads)
 	for (i = 0; i < THREADS; i++)
 		CHECK(pthread_join(thread[i], NULL) == 0);
 }
+
+/* ---- turns -------------------------------------------------------------------- */
+
+#define CALLS	20
+#define RUNS	400		/* twenty a call; two are enough */
+
+struct spinner {
+	struct vm *vm;
+	unsigned runs;
+	bool done;
+};
+
+static void *
+spin(void *arg)
+{
+	struct spinner *s = arg;
+
+	while (!__atomic_load_n(&s->done, __ATOMIC_ACQUIRE) &&
+	    __atomic_load_n(&s->runs, __ATOMIC_ACQUIRE) < RUNS) {
+		CHECK(nvmm_vcpu_run(&s->vm->mach, &s->vm->vcpu) == 0);
+		SAME(NVMM_VCPU_EXIT_NONE, s->vm->vcpu.exit->reason);
+		__atomic_add_fetch(&s->runs, 1, __ATOMIC_RELEASE);
+	}
+	return NULL;
+}
+
+/* One that runs again and again, each time as long as it may, keeps nobody out
+ * for long who wants the vCPU too (kernel spec 6: configure waits for the run). */
+TEST(who_waits_for_a_vcpu_has_its_turn)
+{
+	struct nvmm_vcpu_conf_cpuid conf = { .leaf = 5, .exit = 1 };
+	pthread_t thread;
+	struct vm vm;
+	struct spinner s = { .vm = &vm };
+	unsigned i;
+
+	VM_OPEN(&vm, "\xEB\xFE");
+	CHECK(pthread_create(&thread, NULL, spin, &s) == 0);
+	while (__atomic_load_n(&s.runs, __ATOMIC_ACQUIRE) == 0)
+		sched_yield();
+	for (i = 0; i < CALLS; i++) {
+		conf.exit = i % 2;
+		SAME(0, nvmm_vcpu_configure(&vm.mach, &vm.vcpu,
+		    NVMM_VCPU_CONF_CPUID, &conf));
+	}
+	__atomic_store_n(&s.done, true, __ATOMIC_RELEASE);
+	CHECK(pthread_join(thread, NULL) == 0);
+	CHECK(s.runs < RUNS);
+	vm_close(&vm);
+}
