@@ -3,25 +3,26 @@
 # exits with 0.
 #
 # area: exceptions
-# modes: real16 long64
+# modes: real16 prot32 long64
 
-{% if bits == 64 %}
+{% set gate = 16 if bits == 64 else 8 %}
+{% if bits != 16 %}
     .pushsection .bss
     .balign 16
 idt:
-    .skip   7 * 16
+    .skip   7 * {{ gate }}
     .popsection
-    TABLE_REGISTER idt_register, idt, 7*16-1
+    TABLE_REGISTER idt_register, idt, 7*{{ gate }}-1
 {% endif %}
 
 start:
-{% if bits == 64 %}
-    mov     rax, offset ud_handler
-    mov     [idt + 6 * 16], ax
-    mov     [idt + 6 * 16 + 2], cs
-    mov     word ptr [idt + 6 * 16 + 4], 0x8E00     # present, interrupt gate, DPL 0
-    shr     rax, 16
-    mov     [idt + 6 * 16 + 6], ax
+{% if bits != 16 %}
+    mov     eax, offset ud_handler
+    mov     [idt + 6 * {{ gate }}], ax
+    mov     [idt + 6 * {{ gate }} + 2], cs
+    mov     word ptr [idt + 6 * {{ gate }} + 4], 0x8E00     # present, interrupt gate, DPL 0
+    shr     eax, 16
+    mov     [idt + 6 * {{ gate }} + 6], ax
     lidt    [idt_register]
 {% else %}
     xor     ax, ax
@@ -39,9 +40,5 @@ after_ud2:
 ud_handler:
     PUTC    'U'
     mov     {{ bp }}, {{ sp }}
-    add     {{ "qword" if bits == 64 else "word" }} ptr [{{ bp }}], 2
-{% if bits == 64 %}
-    iretq
-{% else %}
-    iret
-{% endif %}
+    add     {{ {16: "word", 32: "dword", 64: "qword"}[bits] }} ptr [{{ bp }}], 2
+    iret{{ {16: "", 32: "d", 64: "q"}[bits] }}

@@ -17,7 +17,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 # The renderer marks lines with these.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
 
-RESERVED = frozenset({"guest", "guest_name", *Mode.LONG64.variables()})
+RESERVED = frozenset({"guest", "guest_name", "long_mode", *Mode.LONG64.variables()})
 """Names that templates have already."""
 
 

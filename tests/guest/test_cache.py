@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from nvmmconf.guest import GuestError, GuestLibrary, Mode
+from nvmmconf.guest.__main__ import main
 
 FILES = {"source.s", "image.o", "image.ld"}
 
@@ -184,3 +185,29 @@ def test_relative_cache(guests: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     image = GuestLibrary(guests, Path("cache")).image("hlt", Mode.REAL16)
     monkeypatch.chdir("/")
     assert image.elf.is_file()
+
+
+def test_files_are_made_when_asked_for(guests: Path, tmp_path: Path) -> None:
+    image = GuestLibrary(guests, tmp_path).image("hlt", Mode.PROT32)
+    folder = image.files.folder
+    assert {path.name for path in folder.iterdir()} == FILES
+    made = {image.elf, image.flat, image.listing, image.map}
+    assert {path.name for path in made} == {"image.elf", "image.bin", "image.lst", "image.map"}
+    assert {path.name for path in folder.iterdir()} == FILES | {path.name for path in made}
+    assert images(tmp_path) == [folder], "and nothing is left beside it"
+    before = image.elf.stat().st_mtime_ns
+    assert GuestLibrary(guests, tmp_path).image("hlt", Mode.PROT32).elf.stat().st_mtime_ns == before
+
+
+def test_command_makes_the_files_of_a_folder(
+    guests: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = GuestLibrary(guests, tmp_path).image("hlt", Mode.LONG64).files.folder
+    assert main([str(folder)]) == 0
+    printed = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert printed[0] == folder / "image.elf"
+    assert all(path.is_file() for path in printed)
+    assert len(printed) == 4
+    assert main([str(tmp_path)]) == 1
+    assert "no folder of an image" in capsys.readouterr().err
+    assert main([]) == 2

@@ -139,3 +139,9 @@ def test_hlt_goes_on_when_run_again(library: GuestLibrary, tmp_path: Path, mode:
     """With a HLT that is skipped, as one that was woken up looks to the code after it."""
     image = library.image_from_text("resumed", mode, "jmp after\nhlt\nafter: EXIT 0x2A\n")
     assert boot(image, tmp_path).status == 0x2A << 1 | 1
+
+
+def test_ud(library: GuestLibrary, tmp_path: Path) -> None:
+    for mode in library.modes("ud"):
+        ended = boot(library.image("ud", mode), tmp_path)
+        assert (ended.console, ended.status) == (b"UK", 1), mode
