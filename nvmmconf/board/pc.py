@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import datetime
 import enum
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
 from nvmmconf.board import debugcon, testdev
 from nvmmconf.board.apic_bus import ApicBus
-from nvmmconf.board.cmos import cmos_contents
+from nvmmconf.board.cmos import BootDevice, cmos_contents
 from nvmmconf.board.cpu_view import CpuView
 from nvmmconf.board.fw_cfg import FwCfg, machine_items
 from nvmmconf.board.i8042 import I8042
@@ -33,8 +34,10 @@ TIMER_IRQ, KEYBOARD_IRQ, COM1_IRQ, RTC_IRQ, MOUSE_IRQ = 0, 1, 4, 8, 12
 TEXT_GPA, TEXT_COLUMNS, TEXT_ROWS = 0xB8000, 80, 25
 """The VGA text screen: there is no VGA, but RAM where a guest draws."""
 
-_FILES = {"etc/boot-fail-wait": b"\xff\xff\xff\xff"}
-"""As QEMU has it: firmware that finds nothing to boot says so and waits for ever."""
+_E820_RAM = 1
+_FOR_EVER = -1
+_BOOT_ORDER = (BootDevice.DISK, BootDevice.FLOPPY, BootDevice.CDROM)
+"""QEMU's."""
 
 
 class Source(enum.Enum):
@@ -126,12 +129,14 @@ class Pc:
         below = max(part.end for part in usable_ram(ram.size) if part.gpa < ABOVE_4G)
         line = self.pic.line
         self.pit = I8254(clock, line(TIMER_IRQ))
-        self.rtc = Mc146818(clock, now, line(RTC_IRQ), cmos_contents(below, ram.size - below, cpus))
+        self.rtc = Mc146818(
+            clock, now, line(RTC_IRQ), cmos_contents(below, ram.size - below, cpus, _BOOT_ORDER)
+        )
         self.uart = Uart16550(line(COM1_IRQ), partial(events.output, Source.COM1))
-        self.keyboard = I8042(events.reset, line(KEYBOARD_IRQ), line(MOUSE_IRQ))
+        self.keyboard = I8042(events.reset, line(KEYBOARD_IRQ), line(MOUSE_IRQ), keyboard=True)
         self.port92 = Port92(events.reset)
         self.reset_control = ResetControl(lambda kind: events.reset())
-        self.fw_cfg = FwCfg(machine_items(below, cpus, cpus), _FILES)
+        self.fw_cfg = FwCfg(machine_items(below, cpus, cpus), _files(below, ram.size - below))
         self._devices = (
             self.pic,
             self.pit,
@@ -164,6 +169,13 @@ class Pc:
         text = cells.replace(b"\0", b" ").decode("cp437")
         rows = (text[at : at + TEXT_COLUMNS] for at in range(0, len(text), TEXT_COLUMNS))
         return "\n".join(row.rstrip() for row in rows).rstrip("\n")
+
+
+def _files(below_4g: int, above_4g: int) -> dict[str, bytes]:
+    """fw_cfg's files, by QEMU's names: where RAM is, and how long to wait with nothing to boot."""
+    ram = [(0, below_4g), (ABOVE_4G, above_4g)]
+    e820 = b"".join(struct.pack("<QQI", gpa, size, _E820_RAM) for gpa, size in ram if size)
+    return {"etc/e820": e820, "etc/boot-fail-wait": struct.pack("<i", _FOR_EVER)}
 
 
 def _map_memory(memory: AddressSpace, ram: Pages, firmware: Firmware | None) -> None:
