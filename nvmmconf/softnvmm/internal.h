@@ -74,6 +74,7 @@ soft_in(const struct soft_set *set, unsigned n)
  * the profiles that have them: soft_quirks[] in quirk.c. */
 enum soft_quirk {
 	SOFT_Q_RETURN_OVERWRITES,
+	SOFT_Q_STOP_LOST,
 	SOFT_Q_EXITSTATE_ZERO,
 	SOFT_Q_VCPU_EXISTS_EBUSY,
 	SOFT_Q_HVA_NESTED,
@@ -342,7 +343,7 @@ struct soft_vcpu {
 	uint64_t entry_error;		/* hwcode of an entry that failed */
 	uint64_t committed;		/* groups, since the last entry */
 	unsigned interrupt;		/* nvmm_soft_interrupt(): checks to go */
-	bool interrupt_stops;
+	bool interrupt_stops, interrupt_stops_late;
 	struct {
 		bool launched;		/* the driver thinks so (quirk 12) */
 		bool entered;		/* it is so */

@@ -85,6 +85,7 @@ struct soft_run {
 	sigset_t mask;			/* the caller's */
 	uint32_t spent;			/* instructions, of TICK */
 	uint32_t looked;		/* .spent when signals were looked at */
+	bool stop_seen;			/* at the last return check */
 };
 
 static void
@@ -130,11 +131,14 @@ return_check(struct soft_vcpu *v, struct soft_run *r, bool done,
     uint64_t made, uint64_t *reason)
 {
 	*reason = NVMM_VCPU_EXIT_NONE;
+	r->stop_seen = stop_wanted(v);
 	if (soft_chaos_returns(v, done, made))
 		return true;
 	if (v->interrupt != 0 && --v->interrupt == 0) {
 		if (v->interrupt_stops)
 			*reason = NVMM_VCPU_EXIT_STOPPED;
+		if (v->interrupt_stops_late)
+			__atomic_store_n(&v->page->comm.stop, 1, __ATOMIC_RELEASE);
 		return true;
 	}
 	/* A tick could come just as an exit was made and take its place; ours
@@ -357,7 +361,10 @@ kvcpu_run(uint32_t machid, uint32_t cpuid, struct soft_run *r,
 	if ((error = loop(v, r, &e)) == 0 ||
 	    SOFT_FAULT(v->model, SOFT_F_EXIT_ON_FAILURE))
 		memcpy(out, &e, sizeof(e));
-	if (v->page->has_stop &&	/* L-STOP-4 */
+	/* L-STOP-4; one that came after the last check is not this run's. */
+	if (v->page->has_stop &&
+	    (r->stop_seen || SOFT_QUIRK(v->model, SOFT_Q_STOP_LOST) ||
+	    SOFT_FAULT(v->model, SOFT_F_STOP_LOST)) &&
 	    !SOFT_FAULT(v->model, SOFT_F_STOP_STAYS))
 		__atomic_store_n(&v->page->comm.stop, 0, __ATOMIC_RELEASE);
 	soft_vcpu_put(m, v);

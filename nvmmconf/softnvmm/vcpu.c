@@ -416,7 +416,8 @@ nvmm_soft_interrupt(struct nvmm_machine *mach, struct nvmm_vcpu *vcpu,
 	if (error != 0)
 		return soft_return(error);
 	v->interrupt = checks;
-	v->interrupt_stops = stop != 0 && v->page->has_stop;
+	v->interrupt_stops = stop == 1 && v->page->has_stop;
+	v->interrupt_stops_late = stop == 2 && v->page->has_stop;
 	soft_vcpu_put(m, v);
 	return 0;
 }

@@ -78,6 +78,19 @@ TEST(return_check_overwrites_reason)
 	vm_close(&vm);
 }
 
+/* Another thread's stop comes between the last check and the return. */
+TEST(stop_lost_at_return)
+{
+	struct vm vm;
+
+	scene(&vm, CODE("\x90\xF4"));
+	CHECK(nvmm_soft_interrupt(&vm.mach, &vm.vcpu, 1, 2) == 0);
+	run_once(&vm);
+	run_once(&vm);
+	run_once(&vm);
+	vm_close(&vm);
+}
+
 TEST(exitstate_zero_unless_entered)
 {
 	struct vm vm;

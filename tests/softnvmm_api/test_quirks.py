@@ -94,6 +94,7 @@ V3 = {"v3-svm", "v3-vmx"}
 NOT_ALL_REAL = {
     # kernel specification 14.3 and 9, libnvmm 11
     "return-check-overwrites-reason": V2,
+    "stop-lost-at-return": V2,
     "hva-map-range-unchecked": REAL - V3,
     "provided-tsc-stale": REAL - V3,
     "tsc-by-offset": V3,

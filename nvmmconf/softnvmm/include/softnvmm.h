@@ -59,8 +59,9 @@ int nvmm_soft_has(const char *profile, const char *quirk);
 
 /*
  * Ends a run of this vCPU at the checks-th return check from now on (1: the next
- * run does not enter the guest), as a signal would, or with `stop` as if the stop
- * word had been set just then.  For tests of what is lost there.
+ * run does not enter the guest), as a signal would; with `stop` 1 as if the stop
+ * word had been set just before it, and with 2 as if it were set just after it by
+ * another thread.  For tests of what is lost there.
  */
 int nvmm_soft_interrupt(struct nvmm_machine *, struct nvmm_vcpu *,
     unsigned checks, int stop);
