@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,11 +25,15 @@ from nvmmconf.boot.machine import MachineSize
 from nvmmconf.guest import GuestLibrary, Mode
 from nvmmconf.suite.target import Target
 from tests.boot.conftest import Boot, targets
+from tests.guest.qemu import QEMU, needs_qemu
 from tests.guest.qemu import boot as boot_qemu
-from tests.guest.qemu import needs_qemu
 
 Guest = Callable[..., bytes]
 SEABIOS = Path("/usr/share/seabios")
+NOTHING = b"No bootable device.\n"
+needs_seabios = pytest.mark.skipif(
+    not (SEABIOS / "bios.bin").exists(), reason="SeaBIOS is not installed (Debian: seabios)"
+)
 MEMTEST = Path("/boot/memtest86+x64.bin")
 
 
@@ -188,20 +194,20 @@ def test_a_machine_that_no_pc_can_be_is_refused(target: Target) -> None:
         MachineSize(4 << 20, 100_000).check(target)
 
 
-@pytest.mark.skipif(not (SEABIOS / "bios.bin").exists(), reason="Debian's package seabios")
+@needs_seabios
 @pytest.mark.parametrize("name", ["bios.bin", "bios-256k.bin"])
 @pytest.mark.parametrize("cpus", [1, 3])
 def test_seabios_finds_its_devices_and_nothing_to_boot(boot: Boot, name: str, cpus: int) -> None:
     """What SeaBIOS itself says of a PC without PCI, in this order (docs/booting.md)."""
     plan = load_bios((SEABIOS / name).read_bytes())
-    booted = boot(plan, cpus=cpus, memory=32 << 20, until=b"No bootable device.\n")
+    booted = boot(plan, cpus=cpus, memory=32 << 20, until=NOTHING)
     said = booted.printed[Source.FIRMWARE].decode("ascii", errors="replace")
     assert booted.outcome.reason is Stop.STOPPED, said
     at = 0
     for words in (
         "SeaBIOS (version ",
         "Found QEMU fw_cfg",
-        "RamSize: 0x02000000 [cmos]",
+        "qemu/e820: addr 0x0000000000000000 len 0x0000000002000000 [RAM]",
         "Detected non-PCI system",
         f"Found {cpus} cpu(s) max supported {cpus} cpu(s)",
         "All threads complete.",
@@ -216,7 +222,34 @@ def test_seabios_finds_its_devices_and_nothing_to_boot(boot: Boot, name: str, cp
     assert said.count("handle_smp: apic_id=") == cpus - 1
 
 
-@pytest.mark.skipif(not MEMTEST.exists(), reason="Debian's package memtest86+")
+@needs_qemu
+@needs_seabios
+def test_seabios_says_here_what_it_says_under_qemu(boot: Boot) -> None:
+    """The same lines in the same order, but for what docs/booting.md explains."""
+    bios = SEABIOS / "bios.bin"
+    arguments = (
+        *("-M", "isapc", "-cpu", "qemu32", "-nodefaults", "-vga", "none", "-m", "32"),
+        *("-global", "apic.vapic=off", "-serial", "null", "-display", "none", "-bios", str(bios)),
+        *("-global", "isa-debugcon.iobase=0x402", "-debugcon", "stdio"),
+    )
+    there = bytearray()
+    with subprocess.Popen([QEMU, *arguments], stdout=subprocess.PIPE, bufsize=0) as qemu:
+        assert qemu.stdout is not None
+        while not there.endswith(NOTHING) and (piece := qemu.stdout.read(1)):
+            there += piece
+        qemu.kill()
+    booted = boot(load_bios(bios.read_bytes()), memory=32 << 20, until=NOTHING)
+    assert _alike(booted.printed[Source.FIRMWARE]) == _alike(there)
+
+
+def _alike(said: bytes) -> list[str]:
+    """The lines without what differs: DMA, the second console, a speed, an address."""
+    lines = said.decode("ascii", errors="replace").splitlines()
+    kept = [one for one in lines if "DMA interface" not in one and not one.startswith("sercon: ")]
+    return [re.sub(r"(CPU Mhz=|MPTABLE from ).*", r"\1", one) for one in kept]
+
+
+@pytest.mark.skipif(not MEMTEST.exists(), reason="no memtest86+ (Debian: memtest86+)")
 def test_memtest_tests_memory(boot: Boot) -> None:
     """Up to its first test of memory, on its serial console and on its text screen."""
     size = MachineSize(16 << 20)
