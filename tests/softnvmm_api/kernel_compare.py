@@ -203,18 +203,19 @@ UNSEEN = {
 }
 
 
-def unequal(want: Any, got: Any, path: str = "") -> list[str]:
-    """Paths of the fields that differ."""
+def unequal(want: Any, got: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
+    """Fields that differ, by full path: the value measured and ours (None: there is none)."""
+    if isinstance(want, list):
+        want = {str(i): value for i, value in enumerate(want)}
+        got = {str(i): value for i, value in enumerate(got)} if isinstance(got, list) else None
     if isinstance(want, dict):
-        out = []
+        out: dict[str, tuple[Any, Any]] = {}
         for key, value in want.items():
             below = f"{path}.{key}" if path else key
-            if not isinstance(got, dict) or key not in got:
-                out.append(below)
-            else:
-                out += unequal(value, got[key], below)
+            there = isinstance(got, dict) and key in got
+            out |= unequal(value, got[key] if there else None, below)
         return out
-    return [] if want == got else [path]
+    return {} if want == got else {path: (want, got)}
 
 
 def expected(step: Step) -> dict[str, Any]:
