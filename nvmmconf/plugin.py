@@ -324,15 +324,17 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if not harness.plan:
         return
     plan = tuple(harness.plan.values())
+    # What runs in this process does not take the host down.
+    durable = not harness.library.has_soft
     worker_input = _worker_input(config)
     if worker_input is None:
         run = _session(config, harness)
         run.begin(plan)
-        harness.recorder = CaseRecorder(run.folder, "main")
+        harness.recorder = CaseRecorder(run.folder, "main", durable=durable)
     else:
         folder = Path(worker_input["nvmmconf_folder"])
         write_plan(folder, plan)
-        harness.recorder = CaseRecorder(folder, worker_input["workerid"])
+        harness.recorder = CaseRecorder(folder, worker_input["workerid"], durable=durable)
 
 
 def _distributes(config: pytest.Config) -> bool:

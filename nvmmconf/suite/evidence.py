@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from nvmmconf.abi import Cr, Gpr, Msr, Segment
 from nvmmconf.accel import Registers
@@ -11,9 +12,17 @@ from nvmmconf.guest import Image, disassemble
 from nvmmconf.results import ExitRow, GuestRun, InsnRow
 from nvmmconf.suite.run import VmRun
 
+BRIEF = 16
+"""Exits, and instructions, that are kept of a run which is as required."""
 
-def guest_run(run: VmRun) -> GuestRun:
-    """Return everything that is known of `run`, in words and numbers."""
+
+def guest_run(run: VmRun, *, brief: bool = False) -> GuestRun:
+    """Return what is known of `run`, in words and numbers; `brief`: its end and its beginning.
+
+    Thousands of cases pass; what they did is told by running one again.
+    """
+    exits = run.exits[-BRIEF:] if brief else run.exits
+    listing = _listing(run.image)
     cs_base = run.registers.seg[Segment.CS].base
     return GuestRun(
         guest=run.image.name,
@@ -29,19 +38,29 @@ def guest_run(run: VmRun) -> GuestRun:
                 rip="" if traced.rip is None else run.image.describe(traced.rip),
                 detail=traced.exit.detail(),
             )
-            for traced in run.exits
+            for traced in exits
         ),
-        dropped=run.dropped,
+        dropped=run.dropped + len(run.exits) - len(exits),
         note=run.note,
-        listing=_listing(run.image),
+        listing=listing[:BRIEF] if brief else listing,
     )
+
+
+_listings: dict[Path, tuple[InsnRow, ...]] = {}
+"""By the image's file, which never changes; the last ones."""
 
 
 def _listing(image: Image) -> tuple[InsnRow, ...]:
-    return tuple(
-        InsnRow(row.address, row.encoding.hex(), row.text, row.label or "")
-        for row in disassemble(image)
-    )
+    found = _listings.get(image.elf)
+    if found is None:
+        found = tuple(
+            InsnRow(row.address, row.encoding.hex(), row.text, row.label or "")
+            for row in disassemble(image)
+        )
+        if len(_listings) >= 256:
+            _listings.clear()
+        _listings[image.elf] = found
+    return found
 
 
 def _words(registers: Registers) -> Mapping[str, str]:

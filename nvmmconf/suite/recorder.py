@@ -38,9 +38,9 @@ def utc_now() -> str:
 class CaseRecorder:
     """Appends a worker's records; between `begin` and `end` it gathers what a case shows."""
 
-    def __init__(self, folder: Path, worker: str) -> None:
+    def __init__(self, folder: Path, worker: str, *, durable: bool = True) -> None:
         self._worker = worker
-        self._writer = RecordWriter(folder / worker_file(worker))
+        self._writer = RecordWriter(folder / worker_file(worker), durable=durable)
         self._case: str | None = None
         self._planned: Planned | None = None
         self._forget()
@@ -83,7 +83,8 @@ class CaseRecorder:
                 self._name_comparisons(str(call.excinfo.traceback[-1].statement).strip())
         machine = getattr(item, "funcargs", {}).get("vm")
         if report.when == "call" and isinstance(machine, VirtualMachine):
-            self._runs = tuple(guest_run(run) for run in machine.runs)
+            passed = self._verdict is Verdict.PASS
+            self._runs = tuple(guest_run(run, brief=passed) for run in machine.runs)
 
     def checked(self, checks: Checks) -> None:
         """The case has made these checks; those that failed are its comparisons."""

@@ -6,11 +6,12 @@ from __future__ import annotations
 import contextlib
 import datetime
 import fcntl
+import gc
 import os
 import platform
 import secrets
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -135,12 +136,13 @@ class RunSession:
 
         Raises ResultsError, ReportError or OSError; the records stay where they are.
         """
-        run = merge_run(self.folder, self.crashed)
-        save_run(run, self.folder)
-        if self._lock is not None:
-            self._lock.close()
-        (self.folder / PLAN_FILE).unlink(missing_ok=True)
-        return run, report(self.reports, first=run)
+        with _uncollected():
+            run = merge_run(self.folder, self.crashed)
+            save_run(run, self.folder)
+            if self._lock is not None:
+                self._lock.close()
+            (self.folder / PLAN_FILE).unlink(missing_ok=True)
+            return run, report(self.reports, first=run)
 
     def _header(self) -> RunHeader:
         cited = dict.fromkeys(one for planned in self.plan for one in planned.requirements)
@@ -161,6 +163,18 @@ class RunSession:
             environment={name: os.environ[name] for name in _CHOOSING if name in os.environ},
             requirements=tuple(Requirement(r.id, r.text, r.area, r.source) for r in rows),
         )
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the cyclic collector, which would go over all records again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @dataclass(frozen=True)

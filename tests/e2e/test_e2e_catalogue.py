@@ -95,7 +95,7 @@ def test_show(ready: Project) -> None:
         "HLT halts.",
         "And more.",
         "K-HLT-1: HLT exits HALTED",
-        "cases/test_hlt.py:8",
+        "cases/test_hlt.py:",
         'run = vm.boot("hlt")',
         "# Halts with interrupts off",
         "after_hlt:",
