@@ -31,6 +31,8 @@ from nvmmconf.boot import (
 from nvmmconf.boot.bios import LARGEST as LARGEST_BIOS
 from nvmmconf.boot.console import Console
 from nvmmconf.boot.machine import BootMachine, MachineSize
+from nvmmconf.guest import GuestError, Mode, Toolchain
+from nvmmconf.guest.assemble import Artifacts
 from nvmmconf.suite.target import Target, TargetError, find_targets
 from nvmmconf.trace import Trace
 
@@ -67,7 +69,7 @@ exit status:
   130  Ctrl-C
 
 examples:
-  nvmmconf boot build/guests/hello.long64-*/image.elf
+  nvmmconf boot build/guests/hello.long64-...    (the folder of a guest that a run has left)
   nvmmconf boot kernel.elf --append "-v" --module "disk.img root" --smp 4
   nvmmconf boot sector.bin --at 0x7c00 --mode real16
   nvmmconf boot --bios /usr/share/seabios/bios-256k.bin --timeout 20
@@ -204,7 +206,7 @@ def _read(path: Path, most: int, limit: str) -> bytes:
 
 
 def _plan(arguments: argparse.Namespace, size: MachineSize) -> BootPlan | BiosPlan:
-    image: Path = arguments.image
+    image = _file(arguments.image)
     flat = arguments.at is not None or arguments.mode is not None
     _refuse_what_does_not_go_together(arguments, flat)
     if arguments.bios:
@@ -215,7 +217,7 @@ def _plan(arguments: argparse.Namespace, size: MachineSize) -> BootPlan | BiosPl
     if find_header(data) is not None:
         if arguments.initrd is not None:
             raise BootError("--initrd is for Linux kernels, and this is a Multiboot one: --module")
-        line = f"{image.name} {arguments.append}".rstrip()
+        line = f"{arguments.image.name} {arguments.append}".rstrip()
         modules = [_module(text, size) for text in arguments.module]
         return load_multiboot(data, size.ram, size.memory_map, command_line=line, modules=modules)
     if is_linux(data):
@@ -231,6 +233,15 @@ def _plan(arguments: argparse.Namespace, size: MachineSize) -> BootPlan | BiosPl
         "neither a Multiboot nor a Linux kernel; a flat binary needs --at ADDR --mode MODE,"
         " a BIOS --bios"
     )
+
+
+def _file(path: Path) -> Path:
+    """Return `path`, or the ELF file of the guest whose folder in build/guests it is."""
+    name, _, rest = path.name.partition(".")
+    mode = rest.partition("-")[0]
+    if not (path / "image.o").is_file() or mode not in {one.value for one in Mode}:
+        return path
+    return Artifacts(path.absolute(), Mode(mode), name, Toolchain.find()).elf
 
 
 def _refuse_what_does_not_go_together(arguments: argparse.Namespace, flat: bool) -> None:
@@ -263,11 +274,13 @@ def _boot(arguments: argparse.Namespace) -> int:
         size.check(target)
         try:
             plan = _plan(arguments, size)
-        except BootError as error:
+        except (BootError, GuestError) as error:
             return _refused(f"{arguments.image}: {error}")
         return _run(arguments, size, target, plan)
     except (AcceleratorError, BootError, LibraryError, TargetError, MemoryError) as error:
         return _refused(str(error) or "not enough memory")
+    except KeyboardInterrupt:  # before there was a guest
+        return Status.INTERRUPTED
     except OSError as error:
         return _refused(f"{error.filename}: {error.strerror}" if error.filename else str(error))
 

@@ -51,6 +51,14 @@ def test_a_guest_gives_its_output_and_its_status(library: GuestLibrary, mode: Mo
     assert "Multiboot ELF" in done.stderr
 
 
+def test_a_guest_s_folder_will_do(library: GuestLibrary) -> None:
+    folder = library.image("hello", Mode.PROT32).elf.parent
+    (folder / "image.elf").unlink()
+    done = run(folder, *SMALL)
+    assert done.returncode == 1
+    assert done.stdout.startswith("hello from prot32")
+
+
 def test_a_halted_guest_ends_with_0_and_is_shown(image: Path) -> None:
     done = run(image, *AT, "prot32", *SMALL)
     assert done.returncode == 0
