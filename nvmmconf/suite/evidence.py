@@ -47,11 +47,11 @@ def guest_run(run: VmRun, *, brief: bool = False) -> GuestRun:
 
 
 _listings: dict[Path, tuple[InsnRow, ...]] = {}
-"""By the image's file, which never changes; the last ones."""
+"""By the folder of the image, which never changes; the last ones."""
 
 
 def _listing(image: Image) -> tuple[InsnRow, ...]:
-    found = _listings.get(image.elf)
+    found = _listings.get(image.files.folder)
     if found is None:
         found = tuple(
             InsnRow(row.address, row.encoding.hex(), row.text, row.label or "")
@@ -59,7 +59,7 @@ def _listing(image: Image) -> tuple[InsnRow, ...]:
         )
         if len(_listings) >= 256:
             _listings.clear()
-        _listings[image.elf] = found
+        _listings[image.files.folder] = found
     return found
 
 
