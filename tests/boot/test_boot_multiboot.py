@@ -139,6 +139,17 @@ def test_the_kludge_with_load_end_0_loads_the_whole_file() -> None:
     assert ram[0x200000 : 0x200000 + len(file)] == file
 
 
+def test_the_kludge_may_want_the_whole_file_and_no_byte_more() -> None:
+    def image(load_end: int) -> bytes:
+        return header(1 << 16, 0x200000, 0x200000, load_end, 0, 0x200020) + b"C" * 32
+
+    size = len(image(0))
+    _, ram = boot(image(0x200000 + size))
+    assert ram[0x200000 : 0x200000 + size] == image(0x200000 + size)
+    with pytest.raises(BootError, match="which has"):
+        boot(image(0x200000 + size + 1))
+
+
 def test_the_kludge_goes_before_an_elf_header() -> None:
     """3.1.2: with flag 16 the address fields are used instead of the ELF header's."""
     head = header(1 << 16, 0x300054, 0x300000, 0, 0, 0x300000)

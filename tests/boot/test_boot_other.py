@@ -136,3 +136,11 @@ def test_a_linux_image_is_entered_as_its_protocol_says() -> None:
 def test_a_wrong_linux_image_is_refused(image: bytes, words: str) -> None:
     with pytest.raises(BootError, match=words):
         load_linux(image, RAM, MAP, command_line="abcdef")
+
+
+def test_a_command_line_may_be_as_long_as_the_kernel_says() -> None:
+    """boot.rst, cmdline_size: without the terminating zero."""
+    image = linux(b"x", longest=6)
+    assert load_linux(image, RAM, MAP, command_line="abcdef")
+    with pytest.raises(BootError, match="7 bytes"):
+        load_linux(image, RAM, MAP, command_line="abcdefg")
