@@ -46,6 +46,8 @@ def pre_run(vcpu: AccelVcpu) -> None:
 
 
 def _pre_run(vcpu: AccelVcpu) -> None:
+    if vcpu.accelerator.journal is not None:
+        vcpu.accelerator.journal.look(vcpu)
     if vcpu.apic is not None and vcpu.apic.tpr != vcpu.tpr:
         vcpu.tpr = vcpu.apic.tpr
         vcpu.tpr_changed = True

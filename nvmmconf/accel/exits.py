@@ -77,6 +77,10 @@ def _io(vcpu: AccelVcpu, taken: Exit) -> Next:
 
 def _halted(vcpu: AccelVcpu, taken: Exit) -> Next:
     """A-EXIT-6."""
+    journal = vcpu.accelerator.journal
+    if journal is not None:
+        with vcpu.accelerator.lock:
+            journal.look(vcpu)
     interruptible = Request.HARD in vcpu.requests and vcpu.registers.interrupts_enabled
     if interruptible or Request.NMI in vcpu.requests:
         return Next.CONTINUE

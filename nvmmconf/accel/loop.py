@@ -56,6 +56,8 @@ def _loop(accelerator: Accelerator, vcpu: AccelVcpu) -> LoopExit | None:
 
 def _take_requests(vcpu: AccelVcpu) -> None:
     """A-LOOP-1: what is done before the inner loop, in this order."""
+    if vcpu.accelerator.journal is not None:
+        vcpu.accelerator.journal.look(vcpu)
     if Request.INIT in vcpu.requests:
         vcpu.synchronize()
         vcpu.requests &= ~Request.INIT
@@ -98,10 +100,7 @@ def take_init(vcpu: AccelVcpu) -> None:
 def _inner(accelerator: Accelerator, vcpu: AccelVcpu) -> LoopExit | None:
     """A-LOOP-3: the passes, without the big lock."""
     trace = accelerator.trace
-    journal = accelerator.journal
     while True:
-        if journal is not None:
-            journal.look(vcpu)
         if vcpu.dirty:
             vcpu.push()
         if vcpu.stopped:

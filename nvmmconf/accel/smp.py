@@ -44,6 +44,8 @@ def drive(accelerator: Accelerator, vcpu: AccelVcpu) -> Outcome:
                         outcome = Outcome(Stop.HALTED)
                         accelerator.all_halted(outcome)
             if outcome is not None:
+                if accelerator.journal is not None:
+                    accelerator.journal.ended(vcpu, outcome)
                 vcpu.fetch()
                 return outcome
         if idle:

@@ -83,9 +83,12 @@ class Machine(Owned):
 
     def create_vcpu(self, cpuid: int) -> Vcpu:
         """nvmm_vcpu_create: EINVAL beyond max_vcpus, EBUSY where it exists (L-VCPU-2)."""
-        vcpu = Vcpu(self, cpuid)
+        vcpu = self._make_vcpu(cpuid)
         self._vcpus[cpuid] = vcpu
         return vcpu
+
+    def _make_vcpu(self, cpuid: int) -> Vcpu:
+        return Vcpu(self, cpuid)
 
     def forget_vcpu(self, cpuid: int) -> None:
         """Called by a vCPU that was destroyed."""

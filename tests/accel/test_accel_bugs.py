@@ -246,6 +246,9 @@ def test_bh_108_a_run_that_is_to_be_made_again(rig: MakeRig, looks: Any, number:
             if len(passes) == 3:
                 looks.fail("", 0)
 
+        def ended(self, vcpu: Any, outcome: Outcome) -> None:
+            pass
+
     one.accelerator.journal = Journal()
     assert one.run() == Outcome(Stop.HALTED)
     assert len(passes) >= 3

@@ -76,6 +76,9 @@ class StopAtPass:
         if self.left == 0:
             self.one.control.request(Outcome(Stop.STOPPED))
 
+    def ended(self, vcpu: Any, outcome: Outcome) -> None:
+        pass
+
 
 @pytest.fixture(params=PROFILES)
 def profile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:

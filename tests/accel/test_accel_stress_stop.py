@@ -63,6 +63,8 @@ class Stress:
             if outcome != Outcome(Stop.STOPPED, number):
                 self.wrong.append((number, outcome))
                 break
+            if self.over.is_set():  # this run was freed, not stopped
+                break
             self.seen += 1
         self.over.set()
         self.may_stop.release()
