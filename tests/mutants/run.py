@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from enum import Enum
@@ -113,8 +114,8 @@ def borrowed(copies: Queue[Copy]) -> Iterator[Copy]:
         copies.put(copy)
 
 
-def run(mutants: list[Mutant], where: Path) -> int:
-    """Try all of them; the number of those that survive."""
+def run(mutants: list[Mutant], where: Path) -> Counter[str]:
+    """Try all of them; how many came to which end."""
     jobs = min(os.cpu_count() or 1, len(mutants))
     copies: Queue[Copy] = Queue()
     for number in range(jobs):
@@ -123,21 +124,24 @@ def run(mutants: list[Mutant], where: Path) -> int:
         every = sorted({node for mutant in mutants for node in mutant.nodes()})
         if copy.ask(every) is not Verdict.SURVIVED:
             raise BrokenError("the tests fail without any mutant: run make test")
-    survivors = 0
+    ends: Counter[str] = Counter()
     lock = threading.Lock()
 
     def one(mutant: Mutant) -> None:
-        nonlocal survivors
-        with borrowed(copies) as copy:
-            verdict = copy.try_out(mutant)
+        problem = ""
+        try:
+            with borrowed(copies) as copy:
+                end = copy.try_out(mutant).value
+        except (BrokenError, ValueError) as why:
+            end, problem = "broken", f"\n{why}"
         with lock:
-            print(f"{verdict.value:8}  {mutant.file}: {mutant.where}", flush=True)
-            survivors += verdict is Verdict.SURVIVED
+            print(f"{end:8}  {mutant.file}: {mutant.where}{problem}", flush=True)
+            ends[end] += 1
 
     with ThreadPoolExecutor(jobs) as pool:
         for done in [pool.submit(one, mutant) for mutant in mutants]:
             done.result()
-    return survivors
+    return ends
 
 
 def main(words: list[str]) -> int:
@@ -152,16 +156,17 @@ def main(words: list[str]) -> int:
         return 2
     with tempfile.TemporaryDirectory(prefix="nvmmconf-mutants-") as where:
         try:
-            survivors = run(mutants, Path(where))
+            ends = run(mutants, Path(where))
         except (BrokenError, ValueError) as problem:
             print(problem, file=sys.stderr)
             return 2
     rows = {row for mutant in mutants for row in mutant.rows}
-    print(
-        f"{len(mutants)} mutants of {len(rows)} requirements, {survivors} survived, "
-        f"{time.monotonic() - began:.0f} s"
-    )
-    return 1 if survivors else 0
+    said = ", ".join(f"{count} {end}" for end, count in sorted(ends.items()))
+    seconds = time.monotonic() - began
+    print(f"{len(mutants)} mutants of {len(rows)} requirements: {said}; {seconds:.0f} s")
+    if ends["broken"]:
+        return 2
+    return 1 if ends[Verdict.SURVIVED.value] else 0
 
 
 if __name__ == "__main__":
