@@ -47,7 +47,8 @@ class InterruptController(Protocol):
     def acknowledge(self) -> int | None:
         """Return the vector of the interrupt to deliver, and take it off the request line.
 
-        None where there is none any more.
+        None where there is none any more.  Where another waits, the line is driven
+        again before this returns: the CPU takes it for low from the call on.
         """
 
     def poll(self) -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from nvmmconf.abi import Cr, Gpr, Segment
 from nvmmconf.accel import Outcome, Request, Stop
-from nvmmconf.board.interfaces import CpuLines
+from nvmmconf.board.interfaces import CpuLines, RamBlock, Region, RegionKind
+from nvmmconf.nvmm import PAGE_SIZE, HostMemory
 
 MakeRig = Callable[..., Any]
 SPIN = "eb fe"  # jmp to itself
@@ -375,3 +376,71 @@ def test_the_boards_lock_is_the_accelerators(rig: MakeRig, bundled: Any) -> None
     lock = threading.RLock()
     with Accelerator(bundled, one.pc.ports, one.pc.memory, one.control, lock=lock) as accelerator:
         assert accelerator.lock is lock
+
+
+def test_reset_gives_the_state_after_power_up(rig: MakeRig, apic: Any) -> None:
+    """SDM 3A table 10-1, the columns of power-up; the machine then goes on from there."""
+    apic.init = lambda: None
+    one = rig("0f 01 1e 10 00 cc", apic=apic)  # lidt [0x10] of limit 0; int3: triple fault
+    (ap,) = with_aps(one, 1)
+    ap.lines.start_up(2)
+    one.put(0x2000, SPIN)
+    one.vcpu.registers.fpu.mxcsr = 0x1FBF
+    one.vcpu.requests |= Request.SMI
+    assert one.accelerator.run_all() == Outcome(Stop.RESET)
+    one.vcpu.requests |= Request.NMI
+    one.accelerator.reset()
+    assert one.control.outcome is None
+    registers = one.vcpu.registers
+    assert (registers.rip, registers.gpr[Gpr.RDX]) == (0xFFF0, 0x600)
+    assert registers.seg[Segment.CS].base == 0xFFFF0000
+    assert (registers.fpu.mxcsr, registers.fpu.control) == (0x1F80, 0x40)
+    assert (one.vcpu.requests, one.vcpu.is_idle, ap.is_idle) == (Request(0), False, True)
+    assert ap.waiting_for_sipi
+    with HostMemory(PAGE_SIZE) as rom:
+        block = RamBlock(rom, rom.size)
+        one.pc.memory.add_block(block)
+        one.pc.memory.map(Region("rom", RegionKind.ROM, 0xFFFFF000, PAGE_SIZE, block))
+        rom.data[0xFF0:0xFF4] = bytes.fromhex("b0 05 e6 f4")  # mov al,5; out 0xf4,al
+        assert one.accelerator.run_all() == Outcome(Stop.EXITED, 11)
+        one.close()
+
+
+def test_switching_the_machine_off_is_an_outcome(rig: MakeRig) -> None:
+    one = rig("e6 70 f4")
+
+    class PowerButton:
+        def port_read(self, offset: int, size: int) -> int:
+            return 0
+
+        def port_write(self, offset: int, size: int, value: int) -> None:
+            one.control.request_power_off()
+
+    one.pc.ports.claim(0x70, 1, PowerButton())
+    assert one.run() == Outcome(Stop.POWER_OFF)
+    assert str(one.control.outcome) == "POWER_OFF"
+
+
+def test_an_interrupt_that_waits_behind_another_is_not_lost(rig: MakeRig) -> None:
+    """The controller drives its line again within the acknowledge, as it stays asserted."""
+    one = rig("fb f4 f4 f4")
+    for vector in (0x20, 0x21):
+        one.put(vector * 4, "00 03 00 00")
+    one.put(0x300, "ff 06 00 30 cf")  # inc word [0x3000]; iret
+    one.vcpu.registers.gpr[Gpr.RSP] = 0x1000
+
+    class Controller:
+        tpr = 0
+        base = 0
+        pending = [0x21, 0x20]  # noqa: RUF012
+
+        def acknowledge(self) -> int | None:
+            vector = self.pending.pop() if self.pending else None
+            one.vcpu.lines.interrupt(bool(self.pending))
+            return vector
+
+    one.vcpu.apic = Controller()
+    one.vcpu.lines.interrupt(True)
+    assert one.run() == Outcome(Stop.HALTED)
+    assert one.vcpu.apic.pending == []
+    assert int.from_bytes(one.ram.data[0x3000:0x3002], "little") == 2
