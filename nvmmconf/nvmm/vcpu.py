@@ -202,6 +202,18 @@ class Vcpu:
         conf.exit_changed = exit_changed
         self._configure(VcpuConf.TPR, conf, exit_changed=int(exit_changed))
 
+    def configure(self, op: int, record: bytes) -> None:
+        """nvmm_vcpu_configure of any number and any structure.
+
+        For what the others cannot ask for: EINVAL where NVMM does not take it (K-CONF-1).
+        """
+        conf = ffi.from_buffer(bytearray(record))
+        self._check(
+            lib.call_vcpu_configure(self._table, self._mach, self._record(), op, conf),
+            "nvmm_vcpu_configure",
+            op=op,
+        )
+
     def _configure(self, op: VcpuConf, conf: Any, **arguments: int | str) -> None:
         self._check(
             lib.call_vcpu_configure(self._table, self._mach, self._record(), op, conf),
@@ -228,16 +240,20 @@ class Vcpu:
             flags=repr(flags),
         )
 
-    def inject(self, kind: EventType, vector: int, error: int = 0) -> None:
-        """nvmm_vcpu_inject: an event for the next run, which validates it (L-EVT-1, L-EVT-3)."""
+    def put_event(self, kind: EventType | int, vector: int, error: int = 0) -> None:
+        """Write `vcpu->event`, which is what an inject made before or after is about (L-EVT-1)."""
         event = self._record().event
         event.type = kind
         event.vector = vector
         event.u.excp.error = error
+
+    def inject(self, kind: EventType | int, vector: int, error: int = 0) -> None:
+        """nvmm_vcpu_inject: an event for the next run, which validates it (L-EVT-1, L-EVT-3)."""
+        self.put_event(kind, vector, error)
         self._check(
             lib.call_vcpu_inject(self._table, self._mach, self._record()),
             "nvmm_vcpu_inject",
-            type=kind.name,
+            type=kind.name if isinstance(kind, EventType) else kind,
             vector=vector,
         )
 

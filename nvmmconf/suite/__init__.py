@@ -49,6 +49,7 @@ from nvmmconf.suite.marker import Level, modes, needs, requirement
 from nvmmconf.suite.prepared import PreparedGuest
 from nvmmconf.suite.run import VmRun
 from nvmmconf.suite.state import InterruptState, KernelState, kernel_state
+from nvmmconf.suite.stubs import Frame, Stubs
 from nvmmconf.suite.target import Target
 from nvmmconf.suite.vm import VirtualMachine
 
@@ -65,6 +66,7 @@ __all__ = [
     "ExitReason",
     "ExitState",
     "FpuRegisters",
+    "Frame",
     "Gpr",
     "GuestHangError",
     "HostMemory",
@@ -94,6 +96,7 @@ __all__ = [
     "SegmentRegister",
     "StateFlag",
     "Stop",
+    "Stubs",
     "Target",
     "UnimplementedWarning",
     "Vcpu",

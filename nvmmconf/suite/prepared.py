@@ -171,7 +171,7 @@ class PreparedGuest:
 
     # ---- events ----
 
-    def inject(self, kind: EventType, vector: int, error: int = 0) -> None:
+    def inject(self, kind: EventType | int, vector: int, error: int = 0) -> None:
         """nvmm_vcpu_inject: an event for the next entry.  Raises NvmmError."""
         self._push()
         self.vcpu.inject(kind, vector, error)
@@ -188,6 +188,14 @@ class PreparedGuest:
         """
         self._interrupts.queue.append(vector)
         self._vcpu.request(Request.HARD)
+
+    def request_nmi(self) -> None:
+        """Have the accelerator deliver an NMI as soon as none is being handled; as `interrupt`."""
+        self._vcpu.request(Request.NMI)
+
+    def request_smi(self) -> None:
+        """Have an SMI arrive at the accelerator; as `interrupt`."""
+        self._vcpu.request(Request.SMI)
 
     # ---- running ----
 

@@ -11,8 +11,8 @@ import struct
 from dataclasses import dataclass, replace
 from typing import Final
 
-from nvmmconf.abi import Gpr, Segment
-from nvmmconf.accel import SegmentRegister, Stop
+from nvmmconf.abi import ExitReason, Gpr, Segment
+from nvmmconf.accel import Registers, SegmentRegister, Stop
 from nvmmconf.guest import Mode
 from nvmmconf.suite.board import Mmio, PortAnswer
 from nvmmconf.suite.prepared import PreparedGuest
@@ -88,22 +88,24 @@ class Stubs:
         self.long_mode = vm.mode in (Mode.COMPAT32, Mode.LONG64)
         self.guest: PreparedGuest = vm.prepare_code(
             '{% include "stubs.inc" %}\n' + code,
+            entry="",
             ports=ports,
             mmio=mmio,
             readonly=readonly,
             unmapped=unmapped,
             **parameters,
         )
-        self._code = self.guest.registers.seg[Segment.CS]
+        self._code = replace(self.guest.registers.seg[Segment.CS])
+        self.top = 0xFFF0 if self.mode is Mode.REAL16 else STACK
+        """RSP before the event, where it does not change stacks."""
+        self.guest.registers.gpr[Gpr.RSP] = self.top
         self._make_tables()
-        for vector in range(256):
-            self.gate(vector)
+        gates = b"".join(self._gate(vector) for vector in range(256))
+        self.guest.write(0 if self.mode is Mode.REAL16 else IDT, gates)
         run = self.guest.run()
         if run.reason is not Stop.HALTED or run.rip != self.stub(3) + 1:
             raise AssertionError(f"#BP did not come to its handler: {run!r}")
-        self.seen = len(run.all_exits())
-        self.top = 0xFFF0 if self.mode is Mode.REAL16 else STACK
-        """RSP before the event, where it does not change stacks."""
+        self._seen = len(run.reasons())
         registers = self.guest.registers
         registers.gpr |= {Gpr.RIP: self.symbol("here"), Gpr.RFLAGS: 2, Gpr.RSP: self.top}
         registers.seg[Segment.CS] = self._code
@@ -122,7 +124,7 @@ class Stubs:
         return self.symbol("stubs") + STUB_SIZE * vector
 
     @property
-    def registers(self):  # type: ignore[no-untyped-def]  # as PreparedGuest's
+    def registers(self) -> Registers:
         """The guest's registers."""
         return self.guest.registers
 
@@ -138,21 +140,29 @@ class Stubs:
         ist: int = 0,
     ) -> None:
         """Write the gate (in real mode, the vector) of `vector`: to its stub, or to `to`."""
+        data = self._gate(vector, kind, to, selector, dpl, present, ist)
+        base = 0 if self.mode is Mode.REAL16 else IDT
+        self.guest.write(base + len(data) * vector, data)
+
+    def _gate(
+        self,
+        vector: int,
+        kind: int = INTERRUPT_GATE,
+        to: int | None = None,
+        selector: int | None = None,
+        dpl: int = 0,
+        present: bool = True,
+        ist: int = 0,
+    ) -> bytes:
         offset = self.stub(vector) if to is None else to
         if self.mode is Mode.REAL16:
-            segment = 0x2000 if selector is None else selector
-            self.guest.write(4 * vector, struct.pack("<HH", offset, segment))
-            return
+            return struct.pack("<HH", offset, 0x2000 if selector is None else selector)
         if selector is None:
             selector = 0x18 if self.long_mode else 0x08
         access = kind | dpl << 5 | present << 7
-        low = struct.pack(
-            "<HHBBH", offset & 0xFFFF, selector, ist, access, offset >> 16 & 0xFFFF
-        )
-        if self.long_mode:
-            self.guest.write(IDT + 16 * vector, low + struct.pack("<Q", offset >> 32))
-        else:
-            self.guest.write(IDT + 8 * vector, low)
+        low, high = offset & 0xFFFF, offset >> 16 & 0xFFFF
+        gate = struct.pack("<HHBBH", low, selector, ist, access, high)
+        return gate + struct.pack("<Q", offset >> 32) if self.long_mode else gate
 
     def _make_tables(self) -> None:
         registers = self.guest.registers
@@ -231,9 +241,8 @@ class Stubs:
             raise AssertionError(f"the handler of {vector} found {count} items pushed: {items}")
         return Frame(vector, error, *items)
 
-    def exits(self) -> list[object]:
+    def exits(self) -> list[ExitReason | int]:
         """The reasons of the exits since `here`, without NONE and STOPPED."""
         latest = self.guest.latest
         assert latest is not None
-        first = sum(1 for one in latest.all_exits()[: self.seen] if one.exit.reason in latest.reasons())
-        return list(latest.reasons()[first:])
+        return latest.reasons()[self._seen :]
