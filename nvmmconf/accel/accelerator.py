@@ -48,7 +48,7 @@ class AcceleratorError(Exception):
 
 
 class Accelerator(Owned):
-    """NVMM, started: the machine, its memory map and its vCPUs.
+    """NVMM, started (A-INIT-6: it is there for who makes one): machine, memory map, vCPUs.
 
     Use it in a `with` statement.  The constructor does what A-INIT-1 says, in
     that order, and raises AcceleratorError, having undone what it did.
@@ -99,6 +99,7 @@ class Accelerator(Owned):
             memory.add_listener(self.memory_map)
             control.subscribe(self.kick_all)
             self._resources = undo.pop_all()
+        # A-INIT-5
         log.info("NetBSD Virtual Machine Monitor accelerator is operational")
 
     def _start(self, library: Libnvmm) -> Capability:

@@ -15,7 +15,7 @@ def can_take_int(vcpu: AccelVcpu) -> bool:
     """A-EVT-1 to A-EVT-3; where the guest is not ready an interrupt-window exit is asked for."""
     if vcpu.int_window_exiting:
         return False
-    if vcpu.int_shadow or not vcpu.registers.interrupts_enabled:
+    if vcpu.int_shadow or not vcpu.registers.interrupts_enabled:  # A-EVT-2
         ask_for_int_window(vcpu)
         return False
     return True
@@ -51,7 +51,7 @@ def _pre_run(vcpu: AccelVcpu) -> None:
     if vcpu.apic is not None and vcpu.apic.tpr != vcpu.tpr:
         vcpu.tpr = vcpu.apic.tpr
         vcpu.tpr_changed = True
-    if vcpu.requests & (Request.INIT | Request.TPR):
+    if vcpu.requests & (Request.INIT | Request.TPR):  # A-PRE-2
         vcpu.exit_request = True
     # The kernel has room for one event.  One given to a run that did not enter
     # waits there (K-RUN-6), and so does one whose delivery was cut short (BH-80):
@@ -59,16 +59,17 @@ def _pre_run(vcpu: AccelVcpu) -> None:
     if vcpu.event_in_flight:
         if Request.HARD in vcpu.requests and vcpu.apic is not None:
             ask_for_int_window(vcpu)
-    elif Request.NMI in vcpu.requests and can_take_nmi(vcpu):
+    elif Request.NMI in vcpu.requests and can_take_nmi(vcpu):  # A-PRE-3; A-PRE-5: one of them
         vcpu.requests &= ~Request.NMI
         vcpu.inject(EventType.INTR, NMI_VECTOR)
+    # A-PRE-4.  Off the line first: the acknowledge may drive it again.
     elif Request.HARD in vcpu.requests and vcpu.apic is not None and can_take_int(vcpu):
         vcpu.requests &= ~Request.HARD
         vector = vcpu.apic.acknowledge()
         if vector is not None:
             vcpu.inject(EventType.INTR, vector)
     vcpu.requests &= ~Request.SMI
-    if vcpu.tpr_changed:
+    if vcpu.tpr_changed:  # A-PRE-7
         vcpu.vcpu.getstate(StateFlag.CRS)
         vcpu.vcpu.state.crs[Cr.CR8] = vcpu.tpr
         vcpu.vcpu.setstate(StateFlag.CRS)

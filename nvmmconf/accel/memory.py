@@ -63,7 +63,7 @@ class MemoryMap:
             prot |= Prot.WRITE
 
         def gpa_map(hva: int, gpa: int, size: int) -> None:
-            # libnvmm ends the process where the kernel refuses (L-GPA-4).
+            # libnvmm ends the process where the kernel refuses (L-GPA-4, BH-105).
             refusal = self._refusal(region, hva, gpa, size)
             if refusal:
                 raise NvmmError(

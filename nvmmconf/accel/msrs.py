@@ -26,7 +26,7 @@ def read(vcpu: AccelVcpu, msr: int) -> int:
             return APIC_BASE_RESET
         with vcpu.accelerator.lock:
             return vcpu.apic.base
-    if msr not in _READ_AS_ZERO:
+    if msr not in _READ_AS_ZERO:  # A-MSR-2
         vcpu.accelerator.reports.warning(f"unexpected RDMSR {msr:#x}, answered with 0")
     return 0
 
@@ -40,7 +40,7 @@ def write(vcpu: AccelVcpu, msr: int, value: int) -> None:
                     vcpu.apic.base = value
             except ValueError as error:  # reserved bits: A-MSR-5 knows no #GP
                 vcpu.accelerator.reports.warning(f"WRMSR ignored: {error}")
-    elif msr not in _WRITES_IGNORED:
+    elif msr not in _WRITES_IGNORED:  # A-MSR-6
         vcpu.accelerator.reports.warning(f"unexpected WRMSR {msr:#x} := {value:#x}, ignored")
 
 

@@ -93,7 +93,8 @@ class Registers:
 
     `gpr` is indexed by `Gpr` (RIP and RFLAGS too), `seg` by `Segment`, `cr`
     by `Cr`, `dr` by `Dr`, `msr` by `Msr`.  `cr[CR8]` is not used: the TPR is
-    the accelerator's own copy (A-REG-4).
+    the accelerator's own copy (A-REG-4).  Nothing derived is kept, so that
+    nothing has to be worked out again after a change (A-REG-12).
     """
 
     gpr: dict[Gpr, int] = field(default_factory=lambda: dict.fromkeys(Gpr, 0) | {Gpr.RFLAGS: 2})
@@ -131,14 +132,14 @@ def set_registers(vcpu: Vcpu, registers: Registers, tpr: int, mxcsr_mask: int = 
     state = vcpu.state
     for gpr, value in registers.gpr.items():
         state.gprs[gpr] = value
-    for segment, register in registers.seg.items():
+    for segment, register in registers.seg.items():  # A-REG-3
         _put_segment(state.segs[segment], register)
     for cr in _CONTROL:
         state.crs[cr] = registers.cr[cr]
     state.crs[Cr.CR8] = tpr
-    for dr, value in registers.dr.items():
+    for dr, value in registers.dr.items():  # A-REG-5
         state.drs[dr] = value
-    for msr, value in registers.msr.items():
+    for msr, value in registers.msr.items():  # A-REG-7
         state.msrs[msr] = value
     _put_fpu(state.fpu, registers.fpu, mxcsr_mask)
     vcpu.setstate(SYNCED)

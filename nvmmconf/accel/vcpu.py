@@ -99,12 +99,13 @@ class AccelVcpu:
         self = cls(accelerator, raw, apic, memory)
         try:
             raw.configure_cpuid(_MCE_MCA_MTRR)
-            raw.configure_callbacks(
+            raw.configure_callbacks(  # A-VCPU-5
                 io=partial(callbacks.io, self), mem=partial(callbacks.mem, self)
             )
+            # A-VCPU-6
             if VcpuConfSupport.TPR in accelerator.capability.vcpu_conf_support:
                 raw.configure_tpr(exit_changed=True)
-        except NvmmError:
+        except NvmmError:  # A-VCPU-7; the accelerator reports it
             raw.destroy()
             raise
         kick.register(self)

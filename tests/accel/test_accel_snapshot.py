@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nvmmconf.abi import Cr, EventType, Gpr, Msr
+from nvmmconf.abi import Cr, EventType, Gpr, Msr, StateFlag
 from nvmmconf.accel import MigrationError, Outcome, Request, Stop
 from nvmmconf.accel.snapshot import Snapshot, SnapshotError, restore, save
 
@@ -162,6 +162,9 @@ def test_all_that_a_vcpu_is(rig: MakeRig) -> None:
     one.vcpu.tpr = 4
     one.vcpu.inject(EventType.INTR, 0x33)
     one.ram.data[0x3FFF] = 0x77
+    intr = one.vcpu.vcpu.state.intr
+    intr.int_shadow = intr.int_window_exiting = intr.nmi_window_exiting = 1
+    one.vcpu.vcpu.setstate(StateFlag.INTR)
     snapshot = save(one.accelerator)
     one.close()
     other = rig("ff", apic=Apic())
@@ -171,6 +174,7 @@ def test_all_that_a_vcpu_is(rig: MakeRig) -> None:
     assert (first.requests, first.tpr, first.dirty) == (Request.NMI, 4, True)
     assert first.registers.fpu.xmm[3] == 0x1234 << 100
     assert first.registers.cr[Cr.CR2] == 0x5555
+    assert (first.int_shadow, first.int_window_exiting, first.nmi_window_exiting) == (True,) * 3
     assert first.event_in_flight
     assert (first.vcpu._raw.event.type, first.vcpu._raw.event.vector) == (EventType.INTR, 0x33)
     assert (second.requests, second.sipi_vector) == (Request.SIPI, 7)

@@ -23,7 +23,7 @@ from nvmmconf.accel import Outcome, Stop
 
 MakeRig = Callable[..., Any]
 PROFILES = ("ideal", "v1-svm", "v1-vmx", "v2-svm", "v2-vmx", "v3-svm", "v3-vmx")
-STOPS = int(os.environ.get("NVMMCONF_STRESS_STOPS", "3000"))
+STOPS = int(os.environ.get("NVMMCONF_STRESS_STOPS", "2000"))
 LOST = 60.0
 """Seconds without any progress after which a stop counts as lost; one takes microseconds."""
 
