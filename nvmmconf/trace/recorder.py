@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from nvmmconf.abi import EventType, StateFlag
 from nvmmconf.nvmm import Exit
-from nvmmconf.trace.image import registers_of, rip_of
+from nvmmconf.trace.image import Changes, rip_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +94,9 @@ def _told(raws: list[_Raw]) -> Iterator[TracedExit]:
     before: dict[int, bytes] = {}
     for number, vcpu, taken, image, time, event in raws:
         if isinstance(image, bytes):
-            changed = _changed(before.get(vcpu), image)
+            changed: Changes | None = Changes(before.get(vcpu), image)
             before[vcpu] = image
             rip: int | None = rip_of(image)
         else:
             changed, rip = None, image
         yield TracedExit(number, vcpu, rip, taken, time, event, changed)
-
-
-def _changed(before: bytes | None, now: bytes) -> dict[str, int]:
-    if before is None:
-        return dict(registers_of(now))
-    if before == now:
-        return {}
-    old = registers_of(before)
-    return {name: value for name, value in registers_of(now).items() if old.get(name) != value}

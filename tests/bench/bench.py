@@ -28,8 +28,9 @@ from nvmmconf.accel.registers import set_registers
 from nvmmconf.guest import GuestLibrary, Image, Mode
 from nvmmconf.nvmm import BareExit, HostMemory, IoExit, Machine, init
 from nvmmconf.suite.entry import entry_registers
+from nvmmconf.suite.prepared import RAM_SIZE
 from nvmmconf.suite.target import Target, find_targets
-from nvmmconf.suite.vm import RAM_SIZE, VirtualMachine
+from nvmmconf.suite.vm import VirtualMachine
 
 ROOT = Path(__file__).parents[2]
 OUTS = 2000
