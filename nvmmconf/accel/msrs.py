@@ -18,6 +18,8 @@ APIC_BASE_RESET = 0xFEE00900
 _READ_AS_ZERO = frozenset({IA32_MTRRCAP, IA32_MTRR_DEF_TYPE, IA32_MCG_CAP, IA32_MCG_STATUS})
 _WRITES_IGNORED = frozenset({IA32_MTRR_DEF_TYPE, IA32_MCG_STATUS})
 
+RFLAGS_RF = 1 << 16
+
 
 def read(vcpu: AccelVcpu, msr: int) -> int:
     """Return what RDMSR reads (A-MSR-1 to A-MSR-3)."""
@@ -45,8 +47,17 @@ def write(vcpu: AccelVcpu, msr: int, value: int) -> None:
 
 
 def set_gprs(vcpu: AccelVcpu, values: dict[Gpr, int]) -> None:
-    """Change some of the kernel's GPRs (A-MSR-4, A-MSR-8).  Raises NvmmError."""
+    """Change some of the kernel's GPRs, as the instruction that exited would have
+    (A-MSR-4, A-MSR-8): RF and the interrupt shadow end with it.  Raises NvmmError.
+    """
     vcpu.vcpu.getstate(StateFlag.GPRS)
     for gpr, value in values.items():
         vcpu.vcpu.state.gprs[gpr] = value
+    vcpu.vcpu.state.gprs[Gpr.RFLAGS] &= ~RFLAGS_RF
     vcpu.vcpu.setstate(StateFlag.GPRS)
+    if vcpu.int_shadow:
+        # The field's accelerator leaves it, and holds interrupts back one instruction too long.
+        vcpu.vcpu.getstate(StateFlag.INTR)
+        vcpu.vcpu.state.intr.int_shadow = 0
+        vcpu.vcpu.setstate(StateFlag.INTR)
+        vcpu.int_shadow = False

@@ -209,6 +209,9 @@ class PreparedGuest:
         NONE and STOPPED are passed over.  Raises NvmmError where the entry fails,
         GuestHangError where there is no exit in time.
         """
+        if self._vcpu.tpr != self.tpr:  # as A-PRE-1 has it
+            self._vcpu.synchronize()
+            self._vcpu.tpr = self.tpr
         self._push()
         with Watchdog(self._timeout, self._hang, self._stop_raw):
             while True:
