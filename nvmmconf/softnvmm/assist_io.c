@@ -106,6 +106,8 @@ string_address(struct io *io)
 
 	if ((error = string_segment(io, &seg)) != 0)
 		return error;
+	if (!soft_segment_type(io->model, io->st, seg, io->exit->in))
+		return EFAULT;
 	/* A batch must not run past the segment or the end of the address
 	 * size; the reference looks at its first element only (L-IO-15). */
 	if (io->elements > 1 &&

@@ -503,6 +503,9 @@ int soft_guest_probe(struct nvmm_machine *, struct nvmm_vcpu *, gvaddr_t,
 /* Segment and offset to linear address: L-IO-9, L-IO-10. */
 int soft_linear(const struct soft_model *, const struct nvmm_x64_state *,
     unsigned seg, uint64_t offset, size_t size, gvaddr_t *);
+/* Whether its type allows reading, or writing: L-IO-10. */
+bool soft_segment_type(const struct soft_model *,
+    const struct nvmm_x64_state *, unsigned seg, bool write);
 
 /* ---- mem_decode.c: what the memory assist makes of an instruction ----------- */
 

@@ -170,7 +170,7 @@ const struct soft_switch soft_quirks[SOFT_NQUIRKS] = {
 	    "compatibility mode ignores segment bases and limits as 64-bit mode does (L-IO-9)",
 	    REAL },
 	[SOFT_Q_LIMIT_SCALED] = { "segment-limit-scaled-twice",
-	    "G=1 scales the limit again, expand-down is not known (L-IO-10)",
+	    "G=1 scales the limit again, expand-down and types are not known (L-IO-10)",
 	    REAL },
 	[SOFT_Q_IO_INDEX_64] = { "string-index-64bit",
 	    "RSI, RDI and RCX of string I/O are not wrapped or extended by address size (L-IO-13)",

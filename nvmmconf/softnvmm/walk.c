@@ -337,6 +337,22 @@ within_limit(const struct soft_model *model,
 	return offset <= limit && size - 1 <= limit - offset;
 }
 
+/* SDM 3A 5.5: in protected mode data are written to writable data segments only,
+ * and not read from execute-only code. */
+bool
+soft_segment_type(const struct soft_model *model,
+    const struct nvmm_x64_state *st, unsigned segment, bool write)
+{
+	const struct nvmm_x64_state_seg *seg = &st->segs[segment];
+	bool code = (seg->attrib.type & 0x8) != 0;
+	bool more = (seg->attrib.type & 0x2) != 0;	/* writable; readable */
+
+	if (SOFT_QUIRK(model, SOFT_Q_LIMIT_SCALED) || is_64bit(st) ||
+	    (st->crs[NVMM_X64_CR_CR0] & SOFT_CR0_PE) == 0)
+		return true;
+	return write ? !code && more : !code || more;
+}
+
 int
 soft_linear(const struct soft_model *model, const struct nvmm_x64_state *st,
     unsigned segment, uint64_t offset, size_t size, gvaddr_t *gva)
