@@ -25,7 +25,7 @@ from nvmmconf.suite import (
 
 DEVICE = 0xE000
 """Offset of the device's page in DS, in every mode."""
-OTHER = 0x1000
+OTHER = 0xB000
 """Offset in DS of a page of RAM that no guest uses."""
 
 WORDS = {1: "byte", 2: "word", 4: "dword", 8: "qword"}
