@@ -37,10 +37,7 @@ ATTRIBUTES = ("type", "s", "dpl", "p", "avl", "l", "def", "g")
 DATA = {"type": 3, "s": 1, "p": 1}
 SEGMENTS = {
     Segment.CS: (0xF000, 0xFFFF0000, DATA),
-    **{
-        segment: (0, 0, DATA)
-        for segment in (Segment.DS, Segment.ES, Segment.FS, Segment.GS, Segment.SS)
-    },
+    **dict.fromkeys((Segment.DS, Segment.ES, Segment.FS, Segment.GS, Segment.SS), (0, 0, DATA)),
     Segment.LDT: (0, 0, {"type": 2, "s": 0, "p": 1}),
     Segment.TR: (0, 0, {"type": 3, "s": 0, "p": 1}),
 }

@@ -115,6 +115,11 @@ class Vcpu:
         _by_address[self._address] = self
 
     @property
+    def raw(self) -> Any:
+        """The `struct nvmm_vcpu *`."""
+        return self._raw
+
+    @property
     def has_stop(self) -> bool:
         """True where `stop` works: this vCPU has a stop word (version 2, L-VER-2)."""
         return bool(lib.vcpu_has_stop(self._table, self._box))
@@ -202,12 +207,13 @@ class Vcpu:
         conf.exit_changed = exit_changed
         self._configure(VcpuConf.TPR, conf, exit_changed=int(exit_changed))
 
-    def configure(self, op: int, record: bytes) -> None:
-        """nvmm_vcpu_configure of any number and any structure.
+    def configure(self, op: int, record: bytes | None) -> None:
+        """nvmm_vcpu_configure of any number and any structure, None for a NULL pointer.
 
-        For what the others cannot ask for: EINVAL where NVMM does not take it (K-CONF-1).
+        For what the others cannot ask for: EINVAL where NVMM does not take it (K-CONF-1),
+        EFAULT for a pointer that leads nowhere (K-CONF-10).
         """
-        conf = ffi.from_buffer(bytearray(record))
+        conf = ffi.NULL if record is None else ffi.from_buffer(bytearray(record))
         self._check(
             lib.call_vcpu_configure(self._table, self._mach, self._record(), op, conf),
             "nvmm_vcpu_configure",
@@ -265,6 +271,11 @@ class Vcpu:
         """
         self._check(lib.call_vcpu_run(self._table, self._mach, self._record()), "nvmm_vcpu_run")
         return decode_exit(self._raw.exit)
+
+    @property
+    def last_exit(self) -> Exit:
+        """The exit structure as it is: a run that fails leaves the one before (L-ST-7)."""
+        return decode_exit(self._record().exit)
 
     def stop(self) -> None:
         """nvmm_vcpu_stop: make this or the next run return (version 2, L-STOP-1)."""
