@@ -6,6 +6,7 @@ nothing is added but ownership (context managers) and types.
 """
 
 from nvmmconf.nvmm.capability import Capability, init, query_capability
+from nvmmconf.nvmm.control import MACH_INFO, MACH_INFO_SIZE, MachineInfo, control, machine_info
 from nvmmconf.nvmm.errors import NvmmError
 from nvmmconf.nvmm.exits import (
     BareExit,
@@ -32,6 +33,8 @@ from nvmmconf.nvmm.vcpu import (
 )
 
 __all__ = [
+    "MACH_INFO",
+    "MACH_INFO_SIZE",
     "PAGE_SIZE",
     "STATE_SIZE",
     "BareExit",
@@ -46,6 +49,7 @@ __all__ = [
     "IoAccess",
     "IoExit",
     "Machine",
+    "MachineInfo",
     "MemAccess",
     "MemoryExit",
     "NvmmError",
@@ -57,8 +61,10 @@ __all__ = [
     "VcpuGoneError",
     "VcpuState",
     "WrmsrExit",
+    "control",
     "get_bytes",
     "init",
+    "machine_info",
     "put_bytes",
     "query_capability",
 ]

@@ -39,14 +39,18 @@ class Capability:
         return words
 
 
-def init(library: Libnvmm) -> None:
+def init(library: Libnvmm, *, root: bool = False) -> None:
     """Call nvmm_init(): open the device; nothing happens where it is open (L-INIT-1).
 
-    Raises NvmmError: ENOENT (no device node), ENXIO (driver not loaded), EACCES,
+    `root`: nvmm_root_init(), for the owner of all machines (L-INIT-2).  Raises
+    NvmmError: ENOENT (no device node), ENXIO (driver not loaded), EACCES,
     or a version mismatch (L-INIT-4, L-INIT-5).
     """
-    if lib.call_init(library.table) != 0:
-        raise NvmmError("nvmm_init", ffi.errno, soft_problem(library))
+    name, call = "nvmm_init", lib.call_init
+    if root:
+        name, call = "nvmm_root_init", lib.call_root_init
+    if call(library.table) != 0:
+        raise NvmmError(name, ffi.errno, soft_problem(library))
 
 
 def query_capability(library: Libnvmm) -> Capability:

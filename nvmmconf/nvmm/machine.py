@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 from nvmmconf.abi import Libnvmm, Prot, ffi, lib, soft_problem
 from nvmmconf.nvmm.errors import NvmmError, check
-from nvmmconf.nvmm.memory import HostMemory
 from nvmmconf.nvmm.owned import Owned
 from nvmmconf.nvmm.vcpu import Vcpu
 
@@ -23,6 +22,13 @@ class HostPages(Protocol):
     @property
     def size(self) -> int:
         """Bytes."""
+
+
+class MappedPages(HostPages, Protocol):
+    """Pages that were mapped, and can be told that they are gone: `HostMemory`."""
+
+    def forget(self) -> None:
+        """They are no longer this process's."""
 
 
 class Machine(Owned):
@@ -108,7 +114,7 @@ class Machine(Owned):
             size=size,
         )
 
-    def hva_unmap(self, memory: HostMemory) -> None:
+    def hva_unmap(self, memory: MappedPages) -> None:
         """nvmm_hva_unmap: exactly what was mapped, else ENOENT; the pages are gone after it."""
         check(
             lib.call_hva_unmap(self._table, self._raw, memory.hva, memory.size),
