@@ -311,6 +311,15 @@ is_64bit(const struct nvmm_x64_state *st)
 	    st->segs[NVMM_X64_SEG_CS].attrib.l;
 }
 
+/* No segmentation but the bases of FS and GS: L-IO-9. */
+static bool
+is_flat(const struct soft_model *model, const struct nvmm_x64_state *st)
+{
+	if (SOFT_QUIRK(model, SOFT_Q_SEG_BY_LMA))
+		return (st->msrs[NVMM_X64_MSR_EFER] & SOFT_EFER_LMA) != 0;
+	return is_64bit(st);
+}
+
 static bool
 within_limit(const struct soft_model *model,
     const struct nvmm_x64_state_seg *seg, uint64_t offset, size_t size)
@@ -347,7 +356,7 @@ soft_segment_type(const struct soft_model *model,
 	bool code = (seg->attrib.type & 0x8) != 0;
 	bool more = (seg->attrib.type & 0x2) != 0;	/* writable; readable */
 
-	if (SOFT_QUIRK(model, SOFT_Q_LIMIT_SCALED) || is_64bit(st) ||
+	if (SOFT_QUIRK(model, SOFT_Q_LIMIT_SCALED) || is_flat(model, st) ||
 	    (st->crs[NVMM_X64_CR_CR0] & SOFT_CR0_PE) == 0)
 		return true;
 	return write ? !code && more : !code || more;
@@ -358,11 +367,8 @@ soft_linear(const struct soft_model *model, const struct nvmm_x64_state *st,
     unsigned segment, uint64_t offset, size_t size, gvaddr_t *gva)
 {
 	const struct nvmm_x64_state_seg *seg = &st->segs[segment];
-	bool flat = is_64bit(st);
 
-	if (SOFT_QUIRK(model, SOFT_Q_SEG_BY_LMA))
-		flat = (st->msrs[NVMM_X64_MSR_EFER] & SOFT_EFER_LMA) != 0;
-	if (flat) {
+	if (is_flat(model, st)) {
 		*gva = offset;
 		if ((segment == NVMM_X64_SEG_FS || segment == NVMM_X64_SEG_GS) &&
 		    !SOFT_FAULT(model, SOFT_F_LONG_NO_BASE))
