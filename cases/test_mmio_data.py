@@ -19,6 +19,8 @@ GUEST = "mmio_forms"
 # To the assist, compatibility mode is 32-bit mode but for a load's upper half.
 EVERY = (Mode.REAL16, Mode.PROT32, Mode.LONG64)
 LOADS = (*EVERY, Mode.COMPAT32)
+TWO = (Mode.REAL16, Mode.LONG64)
+"""Where 32-bit mode has the same sizes as 64-bit mode."""
 OFFSET = 0x128
 """Of the operand, in the device's page."""
 ALU = ("or", "and", "xor", "sub")
@@ -142,7 +144,7 @@ def test_alu_to_a_64_bit_register(vm: VirtualMachine, operation: str) -> None:
 
 
 @requirement("L-MEM-8", "L-DEC-2")
-@modes(*EVERY)
+@modes(*TWO)
 @pytest.mark.parametrize("size", SIZES)
 def test_lock_changes_nothing(vm: VirtualMachine, size: int) -> None:
     """A LOCK prefix leaves a read-modify-write what it is: one read, one write."""
@@ -156,7 +158,7 @@ def test_lock_changes_nothing(vm: VirtualMachine, size: int) -> None:
 
 
 @requirement("L-DEC-8", "L-MEM-8", "L-DAT-4")
-@modes(*EVERY)
+@modes(*TWO)
 @pytest.mark.parametrize(
     ("size", "immediate"), [(size, value) for size in SIZES for value in IMMEDIATES[size]]
 )
@@ -178,7 +180,7 @@ def test_alu_on_eight_bytes_with_an_immediate(vm: VirtualMachine, operation: str
 
 
 @requirement("L-DEC-8", "L-DEC-4")
-@modes(*EVERY)
+@modes(*TWO)
 @pytest.mark.parametrize("immediate", SHORT)
 @pytest.mark.parametrize("size", [2, 4])
 @pytest.mark.parametrize("operation", GROUP)
@@ -190,7 +192,7 @@ def test_alu_with_a_short_immediate(
 
 
 @requirement("L-DEC-8")
-@modes(*EVERY)
+@modes(*TWO)
 @pytest.mark.parametrize("immediate", [-1, -128])
 @pytest.mark.parametrize("size", [2, 4])
 @pytest.mark.parametrize("operation", GROUP)
@@ -231,7 +233,7 @@ def test_negative_immediate_is_sign_extended_to_64_bits(vm: VirtualMachine, oper
 
 
 @requirement("L-MEM-8", "L-DEC-8")
-@modes(*EVERY)
+@modes(*TWO)
 @pytest.mark.parametrize(
     ("size", "immediate"), [(size, value) for size in SIZES for value in IMMEDIATES[size]]
 )
@@ -259,7 +261,7 @@ def test_af_after_logic(vm: VirtualMachine, operation: str) -> None:
 
 
 @requirement("L-MEM-8", "L-DEC-4", "L-DEC-8")
-@modes(*EVERY)
+@modes(*TWO)
 @pytest.mark.parametrize(
     ("size", "immediate"), [(size, value) for size in SIZES for value in IMMEDIATES[size]]
 )

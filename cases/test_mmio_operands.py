@@ -101,7 +101,7 @@ def _uses_register(vm: VirtualMachine, source: str, named: Named, name: str) -> 
 
 
 @requirement("L-DEC-9", "L-DAT-1")
-@modes(Mode.REAL16, Mode.PROT32)
+@modes(Mode.PROT32)
 @pytest.mark.parametrize("register", LEGACY)
 def test_register_without_rex(vm: VirtualMachine, register: str) -> None:
     """The bytes 4 to 7 are AH to BH without REX; of a register no other bit is used or changed."""

@@ -15,7 +15,7 @@ from mmio_bench import DEVICE, FLAGS_BEFORE, OTHER, Bench, base_of, pattern
 from nvmmconf.suite import Gpr, Mmio, Mode, Segment, Stop, VirtualMachine, check, modes, requirement
 
 EVERY = (Mode.REAL16, Mode.PROT32, Mode.LONG64)
-SUFFIX = {1: "b", 2: "w", 4: "d", 8: "q"}
+TWO = (Mode.REAL16, Mode.LONG64)
 AT, TO = 0x200, 0x800
 """Offsets in the device's page: of what is read and what is written."""
 MOVES = ("movs", "movs_from_ram", "movs_to_ram", "stos", "lods")
@@ -79,7 +79,7 @@ class Strings:
 
 
 @requirement("L-DAT-7", "L-DAT-8", "L-MEM-6", "L-GM-4")
-@modes(*EVERY)
+@modes(Mode.REAL16, Mode.PROT32)
 @pytest.mark.parametrize("direction", ["up", "down"])
 @pytest.mark.parametrize("size", [1, 2, 4])
 @pytest.mark.parametrize("move", MOVES)
@@ -98,7 +98,7 @@ def test_one_element_of_eight_bytes(vm: VirtualMachine, move: str, direction: st
 
 
 @requirement("L-REP-2")
-@modes(*EVERY)
+@modes(*TWO)
 @pytest.mark.parametrize("prefix", ["rep", "repne"])
 @pytest.mark.parametrize("move", MOVES)
 def test_a_count_of_zero_does_nothing(vm: VirtualMachine, move: str, prefix: str) -> None:
@@ -125,7 +125,7 @@ def test_a_count_of_zero_does_nothing(vm: VirtualMachine, move: str, prefix: str
 
 
 @requirement("L-REP-2", "L-REP-3")
-@modes(*EVERY)
+@modes(*TWO)
 @pytest.mark.parametrize("count", [0, 1, 5])
 @pytest.mark.parametrize("size", [1, 2, 4])
 @pytest.mark.parametrize("move", MOVES)
@@ -155,7 +155,7 @@ def test_rep_goes_on_for_long(vm: VirtualMachine) -> None:
 
 
 @requirement("L-REP-5")
-@modes(*EVERY)
+@modes(*TWO)
 @pytest.mark.parametrize("zf", [0, 1])
 @pytest.mark.parametrize("move", MOVES)
 def test_repne_is_rep_for_moves(vm: VirtualMachine, move: str, zf: int) -> None:
@@ -210,7 +210,7 @@ def test_cmps_of_eight_bytes(vm: VirtualMachine) -> None:
 
 
 @requirement("L-REP-4", "L-REP-6")
-@modes(*EVERY)
+@modes(*TWO)
 @pytest.mark.parametrize("prefix", ["repe", "repne"])
 @pytest.mark.parametrize("stops", [1, 2, 4])
 @pytest.mark.parametrize("size", [1, 4])
@@ -244,7 +244,7 @@ def test_repe_cmps_ends_by_its_count(vm: VirtualMachine) -> None:
 
 
 @requirement("L-REP-1")
-@modes(*EVERY)
+@modes(*TWO)
 @pytest.mark.parametrize("count", [0, 5])
 @pytest.mark.parametrize("prefix", ["f3", "f2"])
 @pytest.mark.parametrize("form", ["mov_store", "mov_load", "or_store"])

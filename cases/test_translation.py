@@ -166,7 +166,7 @@ def test_without_paging_addresses_are_physical(
 
 @requirement("L-WALK-1", "L-WALK-5", "L-WALK-10", "L-WALK-3")
 @pytest.mark.parametrize("half", ["low", "high"])
-@pytest.mark.parametrize("offset", [0, 1, 0x234, 0x800, -1])
+@pytest.mark.parametrize("offset", [0, 0x234, -1])
 @pytest.mark.parametrize(("mode", "size"), PAGES)
 def test_translation(
     memory: HostMemory, vcpu: Vcpu, mode: str, size: int, offset: int, half: str
@@ -253,7 +253,7 @@ def test_flags_in_cr3_are_no_address(memory: HostMemory, vcpu: Vcpu, mode: str) 
 
 
 @requirement("L-WALK-10", "L-WALK-5")
-@pytest.mark.parametrize("bit", [5, 6, 8, 9, 10, 11, 52, 58])
+@pytest.mark.parametrize("bit", [5, 6, 9, 11, 52, 58])
 @pytest.mark.parametrize(("mode", "size"), PAGES)
 def test_other_bits_of_an_entry_are_no_address(
     memory: HostMemory, vcpu: Vcpu, mode: str, size: int, bit: int
