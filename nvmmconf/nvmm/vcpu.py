@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nvmmconf.abi import EventType, Prot, StateFlag, VcpuConf, ffi, lib
+from nvmmconf.abi import EventType, Prot, Segment, StateFlag, VcpuConf, ffi, lib
 from nvmmconf.nvmm.errors import NvmmError, check
 from nvmmconf.nvmm.exits import Exit, decode_exit
 from nvmmconf.nvmm.state import VcpuState
@@ -282,6 +282,11 @@ class Vcpu:
         self._check(lib.call_vcpu_stop(self._table, self._record()), "nvmm_vcpu_stop")
 
     # ---- assists ----
+
+    def put_io_segment(self, segment: Segment | None) -> None:
+        """Write the segment of the IO exit just returned; None is what a processor without
+        decode assists tells (L-IO-8)."""
+        self._record().exit.u.io.seg = -1 if segment is None else segment
 
     def assist_io(self) -> None:
         """nvmm_assist_io: carry out the IO exit just returned (L-IO-1 ff.).
