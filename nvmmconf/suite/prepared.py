@@ -19,7 +19,7 @@ from nvmmconf.accel import (
     Request,
     Stop,
 )
-from nvmmconf.accel.events import NMI_VECTOR
+from nvmmconf.accel.events import NMI_VECTOR, post_run
 from nvmmconf.accel.msrs import APIC_BASE_RESET
 from nvmmconf.guest import Image
 from nvmmconf.nvmm import Exit, HostMemory, Machine, Vcpu
@@ -216,7 +216,7 @@ class PreparedGuest:
         with Watchdog(self._timeout, self._hang, self._stop_raw):
             while True:
                 taken = self.vcpu.run()
-                self._vcpu.event_in_flight = False
+                post_run(self._vcpu, taken)  # what the accelerator, too, goes on from
                 if taken.reason not in (ExitReason.NONE, ExitReason.STOPPED):
                     self._trace.record(0, taken, None)
                     return taken
