@@ -427,7 +427,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """A case whose target lacks what it needs is unsupported."""
     place = _place(item)
     if place is not None:
-        missing = needs_of(item).missing(place.target.capability, place.target.library)
+        missing = needs_of(item).missing(place.target)
         if missing:
             pytest.skip(f"{place.target.name} has not: {missing}")
 

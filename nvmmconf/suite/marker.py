@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from nvmmconf.abi import Libnvmm, VcpuConfSupport
+from nvmmconf.abi import VcpuConfSupport
 from nvmmconf.guest import Mode
-from nvmmconf.nvmm import Capability
 from nvmmconf.requirements import Requirement, UnknownRequirementError, requirement_row
+from nvmmconf.suite.target import Target
 
 MARKER = "requirement"
 NEEDS = "needs"
@@ -112,13 +112,14 @@ class Needs:
     version: int
     stop: bool
 
-    def missing(self, capability: Capability, library: Libnvmm) -> str:
+    def missing(self, target: Target) -> str:
         """What the target lacks, in words; empty where it has everything."""
+        capability = target.capability
         lacking = self.bits & ~capability.vcpu_conf_support
         words = [f"capability {bit.name}" for bit in VcpuConfSupport if bit in lacking]
         if capability.version < self.version:
             words.append(f"NVMM version {self.version} (it is {capability.version})")
-        if self.stop and not (library.has_stop and capability.version >= 2):
+        if self.stop and not target.has_stop:
             words.append("nvmm_vcpu_stop()")
         return ", ".join(words)
 

@@ -13,10 +13,11 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from nvmmconf.abi import Libnvmm, SoftKind, list_soft
 from nvmmconf.abi.soft import FAULT_VARIABLE, PROFILE_VARIABLE
-from nvmmconf.nvmm import Capability, NvmmError, init, query_capability
+from nvmmconf.nvmm import Capability, Machine, NvmmError, init, query_capability
 from nvmmconf.results import TargetInfo
 
 
@@ -38,6 +39,14 @@ class Target:
         """Within this context, machines that are made are this target's."""
         with _environment(self.environment):
             yield
+
+    @cached_property
+    def has_stop(self) -> bool:
+        """True where nvmm_vcpu_stop() works.  A vCPU tells: not every version has it (L-VER-4)."""
+        if not self.library.has_stop:
+            return False
+        with self.chosen(), Machine(self.library) as machine:
+            return machine.create_vcpu(0).has_stop
 
     def info(self) -> TargetInfo:
         """The target as a run's header has it."""
