@@ -77,6 +77,7 @@ def _undefined(vm: VirtualMachine, insn: str, *, user: bool) -> None:
 @requirement("K-INK-5", "K-INK-3")
 @modes(Mode.PROT32, Mode.LONG64)
 @pytest.mark.parametrize("insn", UNDEFINED)
+@pytest.mark.filterwarnings("ignore::nvmmconf.suite.UnimplementedWarning")
 def test_virtualization_is_undefined(vm: VirtualMachine, insn: str) -> None:
     """VMX's, SVM's and SMM's instructions, and what CPUID hides, are #UD, and no exit (BH-94)."""
     _undefined(vm, insn, user=False)
