@@ -112,7 +112,7 @@ KINDS = ("in", "out", "in_imm", "out_imm", "ins", "outs", "rep_ins", "rep_outs")
 
 
 @requirement("K-IO-1")
-@modes(*PROTECTED)
+@modes(Mode.PROT32, Mode.LONG64)
 @pytest.mark.parametrize("kind", KINDS)
 def test_cpl_above_iopl_without_a_bitmap(vm: VirtualMachine, kind: str) -> None:
     """At CPL 3 with IOPL 0 and no permission bitmap I/O is #GP(0), not an exit."""
@@ -123,7 +123,7 @@ def test_cpl_above_iopl_without_a_bitmap(vm: VirtualMachine, kind: str) -> None:
 
 
 @requirement("K-IO-1")
-@modes(*PROTECTED)
+@modes(Mode.PROT32, Mode.LONG64)
 @pytest.mark.parametrize("kind", KINDS)
 def test_iopl_allows_every_port(vm: VirtualMachine, kind: str) -> None:
     """At CPL 3 with IOPL 3 I/O exits, whatever the permission bitmap says."""
@@ -157,7 +157,7 @@ def test_each_level_against_iopl(vm: VirtualMachine, iopl: int) -> None:
 
 
 @requirement("K-IO-1")
-@modes(Mode.PROT32, Mode.LONG64)
+@modes(Mode.PROT32)
 @pytest.mark.parametrize("denied", [0, 1, 2, 3])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("port", [0x300, 0x305, 0x307])
@@ -353,7 +353,7 @@ def test_ins_to_a_page_that_is_not_there(vm: VirtualMachine, size: int, rep: boo
 
 
 @requirement("L-IO-16", "L-GM-6")
-@modes(*PAGED)
+@modes(Mode.LONG64)
 @pytest.mark.parametrize("before", [1, 4, 7])
 @pytest.mark.parametrize("size", SIZES)
 def test_ins_into_a_page_that_is_not_there(vm: VirtualMachine, size: int, before: int) -> None:
@@ -374,7 +374,7 @@ def test_ins_into_a_page_that_is_not_there(vm: VirtualMachine, size: int, before
 
 
 @requirement("L-IO-16")
-@modes(*PAGED)
+@modes(Mode.LONG64)
 @pytest.mark.parametrize("before", [0, 1, 6])
 @pytest.mark.parametrize("size", SIZES)
 def test_outs_from_a_page_that_is_not_there(vm: VirtualMachine, size: int, before: int) -> None:

@@ -290,19 +290,19 @@ def test_compatibility_mode_has_segments(vm: VirtualMachine, direction: str, siz
 @requirement("K-IO-3", "K-IO-4", "L-IO-8")
 @modes(*EVERY)
 @pytest.mark.parametrize("segment", ["", *SEGMENTS])
-@pytest.mark.parametrize("direction", DIRECTIONS)
-def test_exit_names_the_segment(vm: VirtualMachine, direction: str, segment: str) -> None:
+def test_exit_names_the_segment(vm: VirtualMachine, segment: str) -> None:
     """A string exit names ES for INS, for OUTS the prefix's segment or DS; or, without decode
     assists, none."""
     guest = vm.prepare("port_io")
-    for address in (vm.mode.bits, OTHER_SIZE[vm.mode.bits]):
-        form = Form(direction == "ins", 1, address, False, segment)
+    sizes = (vm.mode.bits, OTHER_SIZE[vm.mode.bits])
+    for is_in, address in ((way, size) for way in (True, False) for size in sizes):
+        form = Form(is_in, 1, address, False, segment)
         guest.registers.gpr |= {Gpr.RIP: guest.symbol(form.label), Gpr.RDX: PORT}
         taken = guest.next_exit()
         assert isinstance(taken, IoExit)
         allowed = {form.used_segment, None}
         if vm.mode is Mode.LONG64 and form.used_segment not in (Segment.FS, Segment.GS):
-            allowed.add(Segment.DS)  # such a prefix has no effect there
-        check(taken.segment in allowed, f"{taken.segment!r} is the segment")
-        check.equal(taken.address_size, address // 8, "address size")
-        check.equal(taken.npc, guest.symbol(f"{form.label}_npc"), "npc")
+            allowed.add(Segment.ES if is_in else Segment.DS)  # others have no effect there
+        check(taken.segment in allowed, f"{form.label}: {taken.segment!r} is the segment")
+        check.equal(taken.address_size, address // 8, f"{form.label}: address size")
+        check.equal(taken.npc, guest.symbol(f"{form.label}_npc"), f"{form.label}: npc")
