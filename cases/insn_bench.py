@@ -13,6 +13,7 @@ from nvmmconf.suite import (
     Frame,
     Gpr,
     Segment,
+    SegmentRegister,
     Stop,
     Stubs,
     VirtualMachine,
@@ -104,6 +105,10 @@ class Bench:
                 elif frame.ip != self.guest.symbol(name):
                     end += f" at {run.address(frame.ip)}"
         return Effect(end, exits, dict(self.guest.registers.gpr), frame)
+
+    def set_segment(self, segment: Segment, register: SegmentRegister) -> None:
+        """CS or SS, for all that is executed from now on."""
+        self._segments[segment] = register
 
     def set_cr4(self, set_bits: int = 0, clear_bits: int = 0) -> None:
         """Change CR4, from outside."""
