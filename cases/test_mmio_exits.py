@@ -18,6 +18,7 @@ from nvmmconf.suite import (
     ExitReason,
     Gpr,
     HostMemory,
+    IoExit,
     MemoryExit,
     Mmio,
     MmioAccess,
@@ -96,6 +97,44 @@ def test_exit_has_the_bytes_of_the_instruction_or_none(vm: VirtualMachine, acces
     check.equal(told, there if told else b"", "instruction bytes")
 
 
+AMD = {0x68747541, 0x6F677948}
+"""CPUID leaf 0, EBX, of AMD and Hygon."""
+
+
+@requirement("K-MEMX-6", "K-MEMX-7")
+@modes(*EVERY)
+def test_decode_assists_give_the_instruction(vm: VirtualMachine) -> None:
+    """With AMD's decode assists, seen by a string port exit that names its segment, the exit of a
+    data access has the instruction's bytes; on Intel it has none.
+    """
+    source = """
+        mov     eax, 0
+        cpuid
+        outsb
+        xchg    {{ bx }}, {{ di }}
+    insn:
+        mov     [{{ bx }}], cl
+    after:
+        hlt
+    """
+    guest = vm.prepare_code(source, ports={0: 0}, mmio=[Mmio(base_of(vm.mode) + DEVICE)])
+    guest.registers.gpr.update({Gpr.RSI: OTHER, Gpr.RDI: DEVICE})
+    taken = guest.next_exit()
+    assert isinstance(taken, IoExit)
+    guest.vcpu.getstate(StateFlag.GPRS)
+    vendor = int(guest.vcpu.state.gprs[Gpr.RBX]) & 0xFFFFFFFF
+    guest.vcpu.assist_io()
+    told = _memory_exit(guest).inst_bytes
+    insn, after = guest.symbol("insn"), guest.symbol("after")
+    if vendor not in AMD:
+        check.equal(told, b"", "on Intel")
+    elif taken.segment is None:
+        check.equal(told, b"", "without decode assists")
+    else:
+        code = guest.memory(base_of(vm.mode) + insn, after - insn)
+        check.equal(told[: after - insn], code, "with decode assists")
+
+
 @requirement("K-MEMX-3", "K-MEMX-5", "L-GPA-9")
 @modes(*EVERY)
 def test_fetch_from_no_memory_exits(vm: VirtualMachine) -> None:
@@ -171,11 +210,13 @@ def test_read_only_memory_is_read_and_executed(vm: VirtualMachine) -> None:
 
 @requirement("K-MEMX-2", "A-MEM-2", "L-MEM-9", "L-GPA-9")
 @modes(*EVERY)
-@pytest.mark.parametrize("insn", ["mov [{{ bx }}], cl", "or [{{ bx }}], cl", "xchg [{{ bx }}], cl"])
+@pytest.mark.parametrize("insn", ["mov", "or", "xchg"])
 def test_read_only_memory_is_not_written(vm: VirtualMachine, insn: str) -> None:
     """A write to read-only memory exits with WRITE; it has no effect, and the guest goes on."""
     page = base_of(vm.mode) + OTHER
-    source = f"    mov {{{{ bx }}}}, {OTHER}\n    mov cl, 0x0F\n    {insn}\n    hlt"
+    source = (
+        f"    mov {{{{ bx }}}}, {OTHER}\n    mov cl, 0x0F\n    {insn} [{{{{ bx }}}}], cl\n    hlt"
+    )
     guest = vm.prepare_code(source, readonly=[(page, PAGE_SIZE)])
     guest.write(page, b"\xa1")
     run = guest.run()
@@ -183,7 +224,7 @@ def test_read_only_memory_is_not_written(vm: VirtualMachine, insn: str) -> None:
     [taken] = run.exits_of(MemoryExit)
     check.equal((taken.prot, taken.gpa), (Prot.WRITE, page), "access")
     check.equal(run.memory(page, 1), b"\xa1", "what is there")
-    if insn.startswith("xchg"):
+    if insn == "xchg":
         check.equal(run.registers.gpr[Gpr.RCX] & 0xFF, 0xA1, "CL")
 
 
@@ -373,6 +414,21 @@ def test_instruction_at_the_end_of_the_segment(vm: VirtualMachine) -> None:
     check.equal(_rip(guest), 0xFFF6, "RIP")
 
 
+@requirement("L-MEM-5")
+@modes(Mode.PROT32)
+def test_rip_has_32_bits(vm: VirtualMachine) -> None:
+    """In 32-bit code the instruction after one that ends at 0xFFFFFFFF is at 0."""
+    guest = vm.prepare_code("    hlt", mmio=[Mmio(DEVICE)])
+    with HostMemory(PAGE_SIZE) as page:
+        guest.machine.hva_map(page)
+        guest.machine.gpa_map(page.hva, 0xFFFF_F000, PAGE_SIZE, Prot.READ | Prot.EXEC)
+        page.data[-2:] = b"\x88\x0b"  # mov [ebx], cl
+        guest.registers.gpr.update({Gpr.RIP: 0xFFFF_FFFE, Gpr.RBX: DEVICE, Gpr.RCX: 0x5A})
+        _memory_exit(guest)
+        guest.vcpu.assist_mem()
+        check.equal(_rip(guest), 0, "RIP")
+
+
 # ---- paging and rights --------------------------------------------------------------
 
 
@@ -441,6 +497,19 @@ def test_movs_by_the_user_leaves_supervisor_pages_alone(vm: VirtualMachine) -> N
         except NvmmError as error:
             check.equal(error.errno, errno.ENODEV, "errno")
     check.equal(guest.memory(OTHER, 1), b"\0", "what is there")
+
+
+@requirement("L-GM-6", "L-MEM-10")
+@modes(Mode.LONG64, Mode.COMPAT32)
+def test_movs_to_two_pages_writes_both_or_none(vm: VirtualMachine) -> None:
+    """A MOVS over the edge of a page to one that is not there writes nothing (SDM 3A 7.5)."""
+    guest = vm.prepare_code("    movsd\n    hlt", mmio=[Mmio(DEVICE, answer=0x77)])
+    _set_directory(guest, ALIAS >> 21, 0x83)
+    _set_directory(guest, (ALIAS >> 21) + 1, 0)
+    guest.registers.gpr.update({Gpr.RSI: DEVICE, Gpr.RDI: ALIAS + 0x1F_FFFE})
+    _memory_exit(guest)
+    _refused(guest.vcpu)
+    check.equal(guest.memory(0x1F_FFFE, 2), bytes(2), "on the first page")
 
 
 @requirement("L-WALK-6")

@@ -520,9 +520,9 @@ def test_one_host_page_at_two_places(machine: Machine) -> None:
     """Memory may be mapped at several GPAs, and each leads to it."""
     with HostMemory(PAGE_SIZE) as pages:
         machine.hva_map(pages)
-        for gpa in (0x80_0000, 0x80_1000):
+        for gpa in (0x80_1000, 0x80_0000, 0x80_2000):  # side by side
             machine.gpa_map(pages.hva, gpa, pages.size, AREAS["rwx"])
-        for gpa in (0x80_0000, 0x80_1000):
+        for gpa in (0x80_0000, 0x80_1000, 0x80_2000):
             check.equal(machine.gpa_to_hva(gpa + 5)[0], pages.hva + 5, f"GPA {gpa:#x}")
 
 
