@@ -14,6 +14,7 @@ from nvmmconf.suite import (
     Gpr,
     Mode,
     Msr,
+    Segment,
     Stubs,
     VirtualMachine,
     check,
@@ -279,6 +280,18 @@ PRIVILEGED = {
 def test_privileged_instruction_faults_at_cpl_3(vm: VirtualMachine, name: str) -> None:
     """A privileged instruction at CPL 3 raises #GP(0), before any exit that it has at CPL 0."""
     Fault(GP, PRIVILEGED[name], 0).check(Stubs(vm, PRIVILEGED[name], user=True))
+
+
+@requirement("K-SET-9", "K-INK-12")
+@modes(Mode.PROT32, Mode.LONG64)
+@pytest.mark.parametrize("name", ["hlt", "cli", "clts", "rdmsr", "mov-from-cr0"])
+def test_conforming_code_keeps_the_callers_level(vm: VirtualMachine, name: str) -> None:
+    """The privilege level is SS.DPL, not CS.DPL: in conforming code of DPL 0, at level 3, a
+    privileged instruction raises #GP(0) (BH-85)."""
+    stubs = Stubs(vm, PRIVILEGED[name], user=True)
+    code = stubs.registers.seg[Segment.CS]
+    code.flags = code.flags & ~0x6F00 | 0x0F00  # conforming, DPL 0
+    Fault(GP, PRIVILEGED[name], 0).check(stubs)
 
 
 @requirement("K-INK-12")
