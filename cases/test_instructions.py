@@ -479,6 +479,44 @@ def test_cr4_bit_is_there_with_its_feature(vm: VirtualMachine, bit: int) -> None
     check.equal(gpr[Gpr.RDI], gpr[Gpr.RSI] and gpr[Gpr.RSI] | 1 << bit, "CR4 with the bit")
 
 
+@requirement("K-INK-7", "K-CPUID-7")
+@modes(Mode.LONG64)
+def test_smep_is_at_once(vm: VirtualMachine) -> None:
+    """Setting CR4.SMEP forbids fetches from a user page that was executed before (BH-76)."""
+    guest = vm.prepare_code("""
+        IDT_SETUP
+        mov     eax, 7
+        xor     ecx, ecx
+        cpuid
+        bt      ebx, 7
+        jnc     after
+        mov     rbx, 0x206000
+        call    rbx
+        mov     rax, cr4
+        bts     rax, 20
+        mov     cr4, rax
+        EXPECT_FAULT 14, faulted
+        call    rbx
+        FAIL    "no #PF after SMEP"
+        jmp     after
+    faulted:
+        CHECK_MEM dword, [fault_error], 0x11, "error code: present, a fetch"
+        CHECK_MEM dword, [fault_ip], 0x206000, "RIP"
+    after:
+        DONE
+    """)
+    for table in ("pml4", "page_directory_pointers"):
+        at = guest.image.linear(table)
+        entry = int.from_bytes(guest.memory(at, 8), "little") | 4
+        guest.write(at, entry.to_bytes(8, "little"))
+    directory = guest.image.linear("page_directory")
+    guest.write(directory + 8, (0x87).to_bytes(8, "little"))  # 0x200000 is 0, for users too
+    guest.write(0x6000, b"\xc3")
+    run = guest.run()
+    check(run.done, "the guest is through")
+    check.equal(set(run.reasons()) - {ExitReason.IO}, set(), "exits but the guest port's")
+
+
 @requirement("K-INK-11")
 @modes(Mode.LONG64)
 def test_invpcid_is_there_with_its_feature(vm: VirtualMachine) -> None:

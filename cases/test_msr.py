@@ -31,6 +31,7 @@ from nvmmconf.suite import (
     Gpr,
     Mode,
     Msr,
+    StateFlag,
     Stubs,
     VirtualMachine,
     check,
@@ -421,3 +422,31 @@ def test_efer_survives_the_caller(vm: VirtualMachine) -> None:
     before = read_msr(bench, EFER)
     bench.stubs.registers.msr[Msr.EFER] = bench.guest.state().msr[Msr.EFER]
     check.equal(read_msr(bench, EFER), before, "EFER")
+
+
+@requirement("K-SET-17", "K-MSR-5")
+@modes(Mode.REAL16, Mode.LONG64)
+@pytest.mark.parametrize("value", [1 << 60, 0x0123456789ABCDEF])
+def test_callers_tsc_goes_on_from_there(vm: VirtualMachine, value: int) -> None:
+    """A TSC that the caller sets is the guest's at the next entry, and goes on (BH-71)."""
+    bench = Bench(vm, CODE)
+    bench.execute("rdtsc")
+    bench.stubs.registers.msr[Msr.TSC] = value
+    counted = bench.execute("rdtsc").edx_eax
+    check(value <= counted < value + (1 << 48), f"RDTSC {counted:#x} goes on from {value:#x}")
+
+
+@requirement("K-SET-2", "K-SET-17")
+@modes(Mode.LONG64)
+def test_caller_that_writes_back_keeps_the_tsc(vm: VirtualMachine) -> None:
+    """getstate and setstate of the MSRs between runs never take the TSC back (BH-71)."""
+    bench = Bench(vm, CODE)
+    last = 0
+    for _ in range(5):
+        counted = bench.execute("rdtsc").edx_eax
+        check(counted >= last, f"RDTSC {counted:#x} after {last:#x}")
+        last = counted
+        vcpu = bench.guest.vcpu
+        bench.guest.state()
+        vcpu.getstate(StateFlag.MSRS)
+        vcpu.setstate(StateFlag.MSRS)

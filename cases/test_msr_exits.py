@@ -128,6 +128,20 @@ def _wrmsr_exit(vm: VirtualMachine, msr: int, upper: int, value: int) -> None:
     check.equal(state.gpr[Gpr.RIP], stubs.symbol("wrmsr_insn"), "RIP")
 
 
+@requirement("K-MSR-1", "K-MSR-2")
+@modes(Mode.LONG64)
+@pytest.mark.parametrize("prefix", ["0x48", "0x66", "0x2E", "0x66, 0x66, 0x48"])
+@pytest.mark.parametrize("insn", ["rdmsr", "wrmsr"])
+def test_npc_counts_the_prefixes(vm: VirtualMachine, insn: str, prefix: str) -> None:
+    """npc is RIP plus the instruction's length, prefixes that mean nothing included (BH-67)."""
+    opcode = {"rdmsr": "0x32", "wrmsr": "0x30"}[insn]
+    stubs = Stubs(vm, f"insn: .byte {prefix}, 0x0F, {opcode}\nafter: hlt\n")
+    _at(stubs, "insn", {Gpr.RCX: UNKNOWN})
+    taken = stubs.guest.next_exit()
+    assert isinstance(taken, RdmsrExit | WrmsrExit), taken
+    assert taken.npc == stubs.symbol("after")
+
+
 @requirement("K-RUN-13", "K-MSR-1")
 @modes(Mode.LONG64)
 def test_unhandled_rdmsr_exits_again(vm: VirtualMachine) -> None:
