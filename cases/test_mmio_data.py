@@ -295,7 +295,7 @@ def _mov(vm: VirtualMachine, form: str, gpr: Gpr, size: int) -> None:
         bench.verify(effect, f"{form} {source:#x}", accesses=accesses, registers=changed)
 
 
-@requirement("L-MEM-8", "L-DEC-4", "L-DAT-1", "A-CB-2")
+@requirement("L-MEM-8", "L-DEC-1", "L-DEC-4", "L-DAT-1", "A-CB-2")
 @modes(*LOADS)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("form", ["mov_store", "mov_load", "xchg"])

@@ -19,6 +19,7 @@ from nvmmconf.suite import (
     Gpr,
     HostMemory,
     IoExit,
+    Level,
     MemoryExit,
     Mmio,
     MmioAccess,
@@ -338,6 +339,17 @@ def test_what_is_not_taken_is_refused_whole(vm: VirtualMachine, insn: str) -> No
         check.equal(set(accesses), {DEVICE + 0x40}, "accesses")
 
 
+@requirement("L-GM-5", level=Level.INFO)
+@modes(*EVERY)
+def test_assist_of_a_fetch(vm: VirtualMachine) -> None:
+    """The assist of a fetch from a device is refused, its bytes being no instruction it takes."""
+    source = "mov {{ ax }}, {{ target }}\n    jmp {{ ax }}"
+    device = Mmio(base_of(vm.mode) + DEVICE, answer=0x90)
+    guest = vm.prepare_code(source, mmio=[device], target=DEVICE)
+    _memory_exit(guest)
+    _refused(guest.vcpu)
+
+
 @requirement("A-EXIT-3")
 @modes(Mode.LONG64)
 def test_refusal_ends_the_run_with_the_address(vm: VirtualMachine) -> None:
@@ -497,6 +509,30 @@ def test_movs_by_the_user_leaves_supervisor_pages_alone(vm: VirtualMachine) -> N
         except NvmmError as error:
             check.equal(error.errno, errno.ENODEV, "errno")
     check.equal(guest.memory(OTHER, 1), b"\0", "what is there")
+
+
+@requirement("L-MEM-7", "L-GM-2")
+@modes(Mode.LONG64, Mode.COMPAT32)
+@pytest.mark.parametrize("access", ["load", "store"])
+def test_operand_on_two_pages_far_apart(vm: VirtualMachine, access: str) -> None:
+    """A MOV over the edge of two pages, whose frames are far apart, has a part on each."""
+    first, second = 0x1000_0000, 0x2000_0000
+    insn = {"load": "mov ecx, [{{ bx }}]", "store": "mov [{{ bx }}], ecx"}[access]
+    devices = [
+        Mmio(first + 0x1F_F000, answer=bytes(0xFFE) + b"\x11\x22"),
+        Mmio(second, answer=b"\x33\x44"),
+    ]
+    guest = vm.prepare_code(f"    {insn}\n    hlt", mmio=devices)
+    _set_directory(guest, ALIAS >> 21, first | 0x83)
+    _set_directory(guest, (ALIAS >> 21) + 1, second | 0x83)
+    guest.registers.gpr.update({Gpr.RBX: ALIAS + 0x1F_FFFE, Gpr.RCX: 0x88776655})
+    run = guest.run()
+    if access == "load":
+        check.equal(run.registers.gpr[Gpr.RCX], 0x44332211, "ECX")
+    else:
+        written = [(one.gpa, one.data) for one in run.mmio]
+        wanted = [(first + 0x1F_FFFE, b"\x55\x66"), (second, b"\x77\x88")]
+        check.equal(written, wanted, "writes")
 
 
 @requirement("L-GM-6", "L-MEM-10")

@@ -100,7 +100,7 @@ def _uses_register(vm: VirtualMachine, source: str, named: Named, name: str) -> 
     )
 
 
-@requirement("L-DEC-9", "L-DAT-1")
+@requirement("L-DEC-9", "L-DAT-1", "L-DEC-1")
 @modes(Mode.PROT32)
 @pytest.mark.parametrize("register", LEGACY)
 def test_register_without_rex(vm: VirtualMachine, register: str) -> None:
@@ -108,7 +108,7 @@ def test_register_without_rex(vm: VirtualMachine, register: str) -> None:
     _uses_register(vm, LEGACY_REGISTERS, LEGACY[register], register)
 
 
-@requirement("L-DEC-9", "L-DAT-1", "L-DEC-2")
+@requirement("L-DEC-9", "L-DAT-1", "L-DEC-1", "L-DEC-2")
 @modes(Mode.LONG64)
 @pytest.mark.parametrize("register", ALL)
 def test_register_in_64_bit_mode(vm: VirtualMachine, register: str) -> None:
@@ -278,7 +278,7 @@ def test_32_bit_addressing(vm: VirtualMachine, form: str) -> None:
     _addresses(vm, SOURCE_32, FORMS_32[form])
 
 
-@requirement("L-DEC-6", "L-MEM-6", "K-MEMX-2", "L-DEC-2")
+@requirement("L-DEC-6", "L-MEM-6", "K-MEMX-2", "L-DEC-2", "L-DEC-7")
 @modes(Mode.LONG64)
 @pytest.mark.parametrize("form", FORMS_64)
 def test_64_bit_addressing(vm: VirtualMachine, form: str) -> None:
@@ -315,7 +315,7 @@ def test_prefix_67_cuts_the_address(vm: VirtualMachine) -> None:
     bench.verify(effect, "mov [eax+ebx]", accesses=[bench.writes(OFFSET, 0x77, 1)])
 
 
-@requirement("L-DEC-6", "L-MEM-6")
+@requirement("L-DEC-6", "L-MEM-6", "L-DEC-10")
 @modes(Mode.LONG64)
 @pytest.mark.parametrize("size", [1, 2, 4, 8])
 def test_rip_relative_addressing(vm: VirtualMachine, size: int) -> None:
@@ -393,5 +393,16 @@ def test_segment_override_moves_the_access(vm: VirtualMachine, segment: Segment)
     # In 64-bit mode the base of ES counts as 0.
     register.base = vm.mode.code_base + DEVICE
     bench.guest.registers.gpr[Gpr.RBX] = OFFSET if base else TARGET
+    run = bench.guest.run()
+    check.equal(run.mmio, (bench.writes(OFFSET, 0x5A, 1),), "the device")
+
+
+@requirement("L-DAT-9", "L-MEM-6")
+@modes(Mode.REAL16, Mode.PROT32)
+def test_stack_registers_address_the_stack_segment(vm: VirtualMachine) -> None:
+    """An operand based on BP is in SS."""
+    bench = Bench(vm, "    mov byte ptr [{{ bp }}+0x28], 0x5A\n1:  hlt\n    jmp 1b", code=True)
+    bench.guest.registers.seg[Segment.SS].base = vm.mode.code_base + DEVICE
+    bench.guest.registers.gpr[Gpr.RBP] = OFFSET - 0x28
     run = bench.guest.run()
     check.equal(run.mmio, (bench.writes(OFFSET, 0x5A, 1),), "the device")
