@@ -60,7 +60,6 @@ UNDEFINED = {
     "rsm": "rsm",
     "rdtscp": ".byte 0x0F, 0x01, 0xF9",
     "rdpru": ".byte 0x0F, 0x01, 0xFD",
-    "encls": ".byte 0x0F, 0x01, 0xCF",
     "ud2": "ud2",
 }
 CALLS = ("vmcall", "vmmcall", "rdtscp", "rsm", "vmfunc")
