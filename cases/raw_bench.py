@@ -101,3 +101,13 @@ class RawGuest:
             yield
         finally:
             self.vcpu.raw.cpuid = own
+
+    @contextmanager
+    def elsewhere(self, machid: int) -> Iterator[None]:
+        """Within it, calls name the machine `machid`."""
+        own = self.machine.raw.machid
+        self.machine.raw.machid = machid
+        try:
+            yield
+        finally:
+            self.machine.raw.machid = own

@@ -105,6 +105,9 @@ def test_machines_can_be_made_over_and_over(library: Libnvmm, capability: Capabi
     check(True, "no machine was refused")
 
 
+GONE = (errno.ENOENT, errno.EPERM)
+"""Of a machine that was destroyed: another process may have one with its id by now."""
+
 USES: dict[str, Callable[[Machine, Vcpu], object]] = {
     "hva_map": lambda machine, vcpu: machine.hva_map(HostMemory(PAGE_SIZE)),
     "vcpu_create": lambda machine, vcpu: Vcpu(machine, 1),
@@ -117,7 +120,7 @@ USES: dict[str, Callable[[Machine, Vcpu], object]] = {
 
 @contextlib.contextmanager
 def _destroyed(library: Libnvmm) -> Iterator[tuple[Machine, Vcpu]]:
-    """A machine that was destroyed, with a vCPU left in it, and whose id nobody else takes."""
+    """A machine that was destroyed, with a vCPU left in it."""
     with Machine(library) as machine:
         vcpu = Vcpu(machine, 0)  # which the machine's destroy does not know of
         machine.destroy()
@@ -128,7 +131,7 @@ def _destroyed(library: Libnvmm) -> Iterator[tuple[Machine, Vcpu]]:
 @pytest.mark.parametrize("use", USES)
 def test_destroyed_machine_is_gone(library: Libnvmm, use: str) -> None:
     """Whatever is done to a machine that was destroyed is ENOENT."""
-    with _destroyed(library) as (machine, vcpu), expect_errno(errno.ENOENT):
+    with _destroyed(library) as (machine, vcpu), expect_errno(*GONE):
         USES[use](machine, vcpu)
 
 
@@ -141,7 +144,7 @@ def test_machine_with_vcpus_can_be_destroyed(library: Libnvmm, count: int) -> No
         Vcpu(machine, n)
     check.equal(machine_info(library, machine.machid).vcpus, count, "vCPUs")
     machine.destroy()
-    with expect_errno(errno.ENOENT):
+    with expect_errno(*GONE):
         machine_info(library, machine.machid)
 
 
@@ -200,7 +203,7 @@ def test_destroying_a_machine_waits_for_its_guest(library: Libnvmm) -> None:
             time.sleep(0)
         machine.destroy()
         runner.join(10)
-    assert ends == [errno.ENOENT]
+    assert ends in ([number] for number in GONE)
 
 
 @requirement("L-MACH-1", "K-SET-2", "K-MEM-17")
