@@ -61,7 +61,7 @@ def _stepped(stubs: Stubs, where: str = "after") -> None:
 
 
 @requirement("K-INK-12")
-@modes(*EVERY)
+@modes(Mode.REAL16, Mode.LONG64)
 @pytest.mark.parametrize("insn", ["nop", "inc eax", "xchg eax, ecx", "jmp after", "cld", "pushf"])
 def test_single_step_traps_after_an_instruction(vm: VirtualMachine, insn: str) -> None:
     """With TF set #DB comes after one instruction, with DR6.BS; its handler begins without TF."""
@@ -138,7 +138,7 @@ def test_mov_ss_puts_the_trap_off(vm: VirtualMachine) -> None:
 
 
 @requirement("K-INK-13", "K-INK-12")
-@modes(*EVERY)
+@modes(Mode.REAL16, Mode.LONG64)
 @pytest.mark.parametrize("insn", ["cpuid", "mov {{ ax }}, cr0", "wbinvd", "rdtsc"])
 def test_instruction_of_the_kernel_is_stepped(vm: VirtualMachine, insn: str) -> None:
     """An instruction that the kernel may carry out traps as every other does."""
@@ -146,7 +146,7 @@ def test_instruction_of_the_kernel_is_stepped(vm: VirtualMachine, insn: str) -> 
 
 
 @requirement("K-INK-13", "L-IO-18")
-@modes(Mode.REAL16, Mode.PROT32, Mode.LONG64)
+@modes(Mode.REAL16, Mode.LONG64)
 @pytest.mark.parametrize("insn", ["out 0x40, al", "in al, 0x40", "outsb", "insb"])
 def test_assisted_io_is_stepped(vm: VirtualMachine, insn: str) -> None:
     """I/O that nvmm_assist_io() carries out traps as every other instruction does (BH-30e)."""
@@ -217,7 +217,7 @@ def test_int1_looks_at_no_gate_privilege(vm: VirtualMachine) -> None:
 
 
 @requirement("K-SET-24", "K-INK-12")
-@modes(*EVERY)
+@modes(Mode.REAL16, Mode.LONG64)
 @pytest.mark.parametrize("local", [True, False])
 @pytest.mark.parametrize("number", range(4))
 def test_instruction_breakpoint(vm: VirtualMachine, number: int, local: bool) -> None:
@@ -309,7 +309,7 @@ STORES = {1: "mov [{bx}], al", 2: "mov [{bx}], ax", 4: "mov [{bx}], eax", 8: "mo
 
 
 @requirement("K-INK-12", "K-SET-24")
-@modes(Mode.PROT32, Mode.LONG64)
+@modes(Mode.LONG64)
 @pytest.mark.parametrize("length", [1, 2, 4])
 @pytest.mark.parametrize("number", range(4))
 def test_data_breakpoint(vm: VirtualMachine, number: int, length: int) -> None:
@@ -393,7 +393,7 @@ def test_general_detect(vm: VirtualMachine, insn: str) -> None:
 
 
 @requirement("K-INK-6")
-@modes(*EVERY)
+@modes(Mode.REAL16, Mode.LONG64)
 @pytest.mark.parametrize("number", [0, 1, 2, 3, 6, 7])
 def test_debug_registers_read_back(vm: VirtualMachine, number: int) -> None:
     """What the guest writes to a debug register reads back, without an exit, and userland sees

@@ -117,7 +117,7 @@ def test_event_survives_an_exit_of_its_delivery(vm: VirtualMachine, event: str) 
 
 
 @requirement("K-INJ-12")
-@modes(Mode.PROT32, Mode.LONG64)
+@modes(Mode.LONG64)
 @pytest.mark.parametrize("where", ["idt", "gdt"])
 @pytest.mark.parametrize("event", ["excp-6", "intr", "ud2", "int-n"])
 def test_event_survives_a_missing_table(vm: VirtualMachine, event: str, where: str) -> None:
@@ -135,7 +135,7 @@ def test_event_survives_a_missing_table(vm: VirtualMachine, event: str, where: s
 
 
 @requirement("K-INJ-13", "K-INJ-12")
-@modes(Mode.REAL16, Mode.PROT32, Mode.LONG64)
+@modes(Mode.REAL16, Mode.LONG64)
 @pytest.mark.parametrize("event", ["excp-6", "intr", "ud2", "int-n"])
 def test_injecting_replaces_the_pending_event(vm: VirtualMachine, event: str) -> None:
     """An event injected while another is pending takes its place: the caller has to look at

@@ -125,7 +125,7 @@ FORBIDDEN = {
 
 
 @requirement("K-INK-3", "K-INK-4", "K-INK-5")
-@modes(Mode.PROT32, Mode.LONG64)
+@modes(Mode.LONG64)
 @pytest.mark.parametrize("name", FORBIDDEN)
 def test_hidden_instruction_is_undefined(vm: VirtualMachine, name: str) -> None:
     """An instruction that CPUID does not show raises #UD, and never an exit (BH-94)."""
@@ -210,7 +210,7 @@ LEGACY = {
 
 
 @requirement("K-INK-12")
-@modes(Mode.PROT32, Mode.COMPAT32)
+@modes(Mode.PROT32)
 @pytest.mark.parametrize("name", LEGACY)
 def test_instruction_faults_outside_64_bit_mode(vm: VirtualMachine, name: str) -> None:
     """Outside 64-bit mode segments are protected, and BOUND and AAM are there to fault."""
@@ -275,7 +275,7 @@ PRIVILEGED = {
 
 
 @requirement("K-INK-12")
-@modes(Mode.PROT32, Mode.LONG64)
+@modes(Mode.LONG64)
 @pytest.mark.parametrize("name", PRIVILEGED)
 def test_privileged_instruction_faults_at_cpl_3(vm: VirtualMachine, name: str) -> None:
     """A privileged instruction at CPL 3 raises #GP(0), before any exit that it has at CPL 0."""
@@ -295,7 +295,7 @@ def test_conforming_code_keeps_the_callers_level(vm: VirtualMachine, name: str) 
 
 
 @requirement("K-INK-12")
-@modes(Mode.PROT32, Mode.COMPAT32, Mode.LONG64)
+@modes(Mode.PROT32, Mode.LONG64)
 @pytest.mark.parametrize("vector", [0x0D, 0x20, 0x80, 0xFF])
 def test_int_at_cpl_3_needs_its_gate(vm: VirtualMachine, vector: int) -> None:
     """INT n at CPL 3 through a gate of DPL 0 raises #GP with the gate's error code."""
@@ -380,7 +380,7 @@ PAGE_FAULTS = {
 
 
 @requirement("K-INK-12")
-@modes(Mode.COMPAT32, Mode.LONG64)
+@modes(Mode.LONG64)
 @pytest.mark.parametrize("name", PAGE_FAULTS)
 def test_page_fault(vm: VirtualMachine, name: str) -> None:
     """A page fault tells in its error code what was wrong, and in CR2 where."""

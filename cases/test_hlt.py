@@ -49,7 +49,7 @@ def test_running_again_continues_after_hlt(vm: VirtualMachine) -> None:
 
 
 @requirement("K-HLT-1", "K-HLT-5")
-@modes(Mode.REAL16, Mode.PROT32, Mode.COMPAT32, Mode.LONG64)
+@modes(Mode.REAL16, Mode.LONG64)
 @pytest.mark.parametrize("prefixes", ["", "0x66", "0xF3", "0x2E", "0x66, 0x67, 0xF2, 0x3E"])
 def test_rip_is_after_the_whole_instruction(vm: VirtualMachine, prefixes: str) -> None:
     """RIP is after HLT and all its prefixes."""

@@ -37,7 +37,7 @@ EVERY = (Mode.REAL16, Mode.PROT32, Mode.COMPAT32, Mode.LONG64)
 
 
 @requirement("A-EVT-3", "A-PRE-4", "A-PRE-8")
-@modes(*EVERY)
+@modes(Mode.REAL16, Mode.LONG64)
 @pytest.mark.parametrize("vector", [0x10, 0x20, 0x41, 0x80, 0xFF])
 def test_interrupt_is_delivered_at_once_where_it_can_be(vm: VirtualMachine, vector: int) -> None:
     """An interrupt that waits while IF is set is delivered before the next instruction."""
@@ -51,7 +51,7 @@ def test_interrupt_is_delivered_at_once_where_it_can_be(vm: VirtualMachine, vect
 
 
 @requirement("A-EVT-1", "A-EVT-2", "A-PRE-4", "K-INT-2", "K-INT-3", "A-EXIT-5")
-@modes(*EVERY)
+@modes(Mode.REAL16, Mode.LONG64)
 @pytest.mark.parametrize("vector", [0x20, 0x41, 0xFF])
 def test_interrupt_waits_for_sti(vm: VirtualMachine, vector: int) -> None:
     """An interrupt that waits while IF is clear is delivered one instruction after STI, by way of
@@ -195,7 +195,7 @@ def test_16_bit_gate_pushes_words(vm: VirtualMachine, event: str, kind: int) -> 
 
 
 @requirement("K-INJ-8")
-@modes(Mode.LONG64, Mode.COMPAT32)
+@modes(Mode.LONG64)
 @pytest.mark.parametrize("ist", range(1, 8))
 def test_interrupt_stack_table(vm: VirtualMachine, ist: int) -> None:
     """A gate with an IST entry takes its stack, whatever the level."""
@@ -225,7 +225,7 @@ def test_stack_is_aligned_before_the_push(vm: VirtualMachine, below: int) -> Non
 
 
 @requirement("K-INJ-8")
-@modes(*EVERY)
+@modes(Mode.REAL16, Mode.LONG64)
 @pytest.mark.parametrize("flags", [TF, NT, DF, CF, 1 << 12, 1 << 18])
 def test_flags_in_the_handler(vm: VirtualMachine, flags: int) -> None:
     """The handler begins without TF, NT and RF; the others stay, and all are pushed."""
@@ -241,7 +241,7 @@ def test_flags_in_the_handler(vm: VirtualMachine, flags: int) -> None:
 
 
 @requirement("K-INK-12")
-@modes(*EVERY)
+@modes(Mode.REAL16, Mode.LONG64)
 @pytest.mark.parametrize("vector", [0, 1, 4, 6, 13, 31, 32, 0x80, 0xFF])
 def test_int_n_pushes_no_error_code(vm: VirtualMachine, vector: int) -> None:
     """INT n enters handler n without an error code, and returns behind itself, IF aside."""
@@ -255,7 +255,7 @@ def test_int_n_pushes_no_error_code(vm: VirtualMachine, vector: int) -> None:
 
 
 @requirement("K-INK-12")
-@modes(Mode.PROT32, Mode.COMPAT32, Mode.LONG64)
+@modes(Mode.PROT32, Mode.LONG64)
 @pytest.mark.parametrize("vector", [3, 4, 0x30, 0x80])
 def test_int_n_at_cpl_3_through_its_gate(vm: VirtualMachine, vector: int) -> None:
     """INT n at CPL 3 through a gate of DPL 3 changes to the stack of level 0."""

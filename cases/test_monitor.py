@@ -27,7 +27,7 @@ RF = 1 << 16
 
 
 @requirement("K-CPX-1")
-@modes(*EVERY)
+@modes(Mode.REAL16, Mode.PROT32, Mode.LONG64)
 @pytest.mark.parametrize("insn", EXITS)
 def test_exit_tells_the_next_instruction(vm: VirtualMachine, insn: str) -> None:
     """MONITOR and MWAIT exit with RIP on them, and npc after them; nothing else changes."""
@@ -66,7 +66,7 @@ def test_same_exit_comes_again(vm: VirtualMachine, insn: str) -> None:
 
 
 @requirement("A-EXIT-10", "K-INJ-6", "K-INJ-8")
-@modes(*EVERY)
+@modes(Mode.REAL16, Mode.PROT32, Mode.LONG64)
 @pytest.mark.parametrize("insn", EXITS)
 def test_accelerator_raises_ud(vm: VirtualMachine, insn: str) -> None:
     """The guest sees a processor without MONITOR and MWAIT: #UD, with RIP on the instruction."""

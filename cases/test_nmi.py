@@ -59,7 +59,7 @@ def _count(stubs: Stubs) -> int:
 
 
 @requirement("K-INJ-5", "L-EVT-4", "K-INJ-8")
-@modes(*EVERY)
+@modes(Mode.REAL16, Mode.PROT32, Mode.LONG64)
 @pytest.mark.parametrize("flags", [2, 2 | IF])
 def test_nmi_is_delivered_whatever_if_says(vm: VirtualMachine, flags: int) -> None:
     """Interrupt 2 is an NMI: it goes through entry 2, whether IF is set or not."""
@@ -143,7 +143,7 @@ def test_nmi_window_can_be_disarmed(vm: VirtualMachine) -> None:
 
 
 @requirement("A-EVT-4", "A-PRE-3", "A-PRE-5", "A-PRE-8")
-@modes(*HANDLED)
+@modes(Mode.REAL16, Mode.LONG64)
 @pytest.mark.parametrize("requests", [1, 2, 3])
 def test_nmis_asked_for_at_once_are_one(vm: VirtualMachine, requests: int) -> None:
     """NMIs are latched once: several asked for before the guest runs are one."""

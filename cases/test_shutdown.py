@@ -58,7 +58,7 @@ def test_triple_fault_shuts_down(vm: VirtualMachine) -> None:
 
 
 @requirement("K-SHUT-1", "A-EXIT-7")
-@modes(Mode.REAL16, Mode.PROT32, Mode.COMPAT32, Mode.LONG64)
+@modes(Mode.REAL16, Mode.LONG64)
 @pytest.mark.parametrize("insn", ["ud2", "int3", "int 0x41", "div cl"])
 def test_without_an_idt_everything_shuts_down(vm: VirtualMachine, insn: str) -> None:
     """With no IDT every exception and INT n is a shutdown."""
@@ -70,7 +70,7 @@ def test_without_an_idt_everything_shuts_down(vm: VirtualMachine, insn: str) -> 
 
 
 @requirement("K-SHUT-1", "A-EXIT-7", "K-INJ-8")
-@modes(Mode.REAL16, Mode.PROT32, Mode.LONG64)
+@modes(Mode.REAL16, Mode.LONG64)
 @pytest.mark.parametrize("event", ["excp", "intr", "nmi"])
 def test_injected_event_without_an_idt_shuts_down(vm: VirtualMachine, event: str) -> None:
     """An injected event that cannot be delivered is a shutdown as the guest's own is."""

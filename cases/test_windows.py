@@ -71,7 +71,7 @@ def test_tpr_does_not_close_the_window(vm: VirtualMachine, tpr: int) -> None:
 
 
 @requirement("K-INT-2")
-@modes(Mode.REAL16, Mode.PROT32, Mode.COMPAT32, Mode.LONG64)
+@modes(Mode.REAL16, Mode.LONG64)
 @pytest.mark.parametrize("insn", ["nop", "inc eax", "cpuid", "pushf", "cld", "fninit", "wbinvd"])
 def test_window_opens_one_instruction_after_sti(vm: VirtualMachine, insn: str) -> None:
     """A window armed with IF clear opens after STI and one instruction more, whichever it is."""
@@ -149,7 +149,7 @@ def test_armed_window_can_be_disarmed_later(vm: VirtualMachine) -> None:
 
 
 @requirement("K-INT-3", "K-INJ-11")
-@modes(Mode.REAL16, Mode.PROT32, Mode.COMPAT32, Mode.LONG64)
+@modes(Mode.REAL16, Mode.LONG64)
 @pytest.mark.parametrize("vector", [0x20, 0x41, 0xFF])
 def test_interrupt_injected_at_int_ready_is_delivered(vm: VirtualMachine, vector: int) -> None:
     """At INT_READY an interrupt can be injected, and is delivered at that very place."""
@@ -174,7 +174,7 @@ SHADOWS = {
 
 
 @requirement("K-INT-5", "A-POST-1")
-@modes(Mode.REAL16, Mode.PROT32, Mode.COMPAT32)
+@modes(Mode.REAL16, Mode.PROT32)
 @pytest.mark.parametrize("maker", SHADOWS)
 def test_exit_in_a_shadow_tells_it(vm: VirtualMachine, maker: str) -> None:
     """An IO exit of the instruction after STI, MOV SS or POP SS reports the interrupt shadow."""
@@ -246,7 +246,7 @@ def test_cleared_shadow_holds_nothing_back(vm: VirtualMachine) -> None:
 
 
 @requirement("A-EVT-2", "A-PRE-4", "A-POST-1", "L-IO-18")
-@modes(Mode.REAL16, Mode.PROT32, Mode.LONG64)
+@modes(Mode.REAL16, Mode.LONG64)
 @pytest.mark.parametrize("insn", ["out 0x40, al", "in al, 0x40", "outsb", "insb"])
 def test_interrupt_comes_right_after_an_assisted_instruction(vm: VirtualMachine, insn: str) -> None:
     """STI, then I/O that an assist does: an interrupt that waits comes after it, not before, and
