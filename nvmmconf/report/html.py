@@ -1,148 +1,154 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Runs to a folder of HTML pages.
 
-The pages are a pure function of the runs: the same runs give the same bytes.
+The pages are a pure function of the store: the same store gives the same bytes.
 Every page is complete in itself and asks the network for nothing.
 """
 
 from __future__ import annotations
 
-import base64
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import jinja2
-from markupsafe import Markup
 
 import nvmmconf.report
 import nvmmconf.results
-from nvmmconf.report.model import CasePage, RunPage, case_pages, run_folder, run_page
+from nvmmconf.report.chart import charts
+from nvmmconf.report.model import RunPage, case_pages, run_folder, run_page
+from nvmmconf.report.past import past_of, window
+from nvmmconf.report.render import Renderer
+from nvmmconf.report.sections import (
+    area_sections,
+    change_groups,
+    change_sentences,
+    requirement_page,
+    slowest_page,
+)
 from nvmmconf.report.site import Site
-from nvmmconf.report.text import MEANINGS, block, breakable, duration, listed, quantity, visible
+from nvmmconf.report.store import Store
 from nvmmconf.results import Run
-from nvmmconf.results.files import run_lines
+from nvmmconf.results.history import History, PastRun
 
-_TEMPLATES = Path(__file__).with_name("templates")
+REPORTED_RUNS = 10
+"""Runs that have pages of their own, newest first; of others there are the counts."""
 
 
 def write_report(runs: Sequence[Run], out: Path) -> Path:
-    """Write the report on `runs`, newest first, to the folder `out`; returns its `index.html`.
+    """Write the report on `runs` alone to the folder `out`; returns its `index.html`.
 
-    `index.html` shows the newest run, `runs/<run_id>/` holds each run's own
-    pages.  A run that is there twice is shown once.  Pages of an earlier
+    A run that is there twice is shown once.  Raises as `write_site`.
+    """
+    by_id = {run.header.run_id: run for run in reversed(runs)}
+    with History(None) as history:
+        for run in by_id.values():
+            history.add(run)
+        return write_site(Store(history, lambda past: by_id[past.header.run_id]), out)
+
+
+def write_site(store: Store, out: Path, *, only_newest: bool = False) -> Path:
+    """Write the report on `store` to the folder `out`; returns its `index.html`.
+
+    `index.html` shows the newest run, `runs/<run_id>/` holds a run's own
+    pages.  A run whose pages are there is not read again; `only_newest` has
+    those of older runs stay as another version of this code wrote them. Pages of an earlier
     report in `out` that are stale are removed, and no other file.
 
-    Raises ReportError where `out` has an `index.html` of somebody else, and
-    OSError.
+    Raises ReportError where `out` has an `index.html` of somebody else,
+    ResultsError where the newest run cannot be read, and OSError.
     """
-    once: dict[str, Run] = {}
-    for run in runs:
-        once.setdefault(run_folder(run.header.run_id), run)
-    pages = [run_page(run) for run in once.values()]
-    names = ["index.html"]
-    for page in pages:
-        names.append(f"runs/{page.folder}/index.html")
-        names += [
-            f"runs/{page.folder}/{cell.page}" for row in page.rows for cell in row.cells if cell
-        ]
-    site = Site(out, names)
-    render = _Renderer()
-    for page in pages:
-        folder = f"runs/{page.folder}"
-        if site.is_done(folder, render.mark(page.run)):
-            continue
-        for case in case_pages(page):
-            site.put(f"{folder}/{case.page}", render.case(page, case))
-        site.put(f"{folder}/index.html", render.run(page))
+    site = Site(out)
+    past = store.history.runs()
+    render = Renderer(bool(store.kills))
+    site.expect(["index.html", "history.html", *(["faults.html"] if store.kills else [])])
+    newest: RunPage | None = None
+    with_pages = []
+    shown = [run for run in past if store.has(run)]
+    for position, one in enumerate(shown[:REPORTED_RUNS]):
+        page = _run(store, site, render, one, past, only_newest and position > 0)
+        newest = page if position == 0 else newest
+        with_pages.append(one.header.run_id)
+    mark = _mark([run.digest for run in past], with_pages, store.requirements, repr(store.kills))
     # Last, so that what the index leads to is there.
-    site.put("index.html", render.index(pages))
+    if not (newest is None and shown and site.keep("index.html", mark)):
+        if newest is None and shown:
+            newest = _page(store, shown[0], past)
+        site.put("index.html", _index(render, newest, past, with_pages))
+    site.keep("index.html", mark)
+    site.put("history.html", render.history(past, with_pages, charts(past)))
+    if store.kills:
+        site.put("faults.html", render.faults(store.kills))
     site.finish()
     return out / "index.html"
 
 
-class _Renderer:
-    """The templates, and what all of them use."""
-
-    def __init__(self) -> None:
-        environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(_TEMPLATES),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            finalize=_finalize,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        environment.filters.update(
-            block=block, breakable=breakable, duration=duration, listed=listed, quantity=quantity
-        )
-        style = _asset("style.css")
-        environment.globals.update(
-            meanings=MEANINGS, style=Markup(style), style_digest=_digest(style)
-        )
-        self._environment = environment
-        self._page_script = _asset("page.js")
-        self._run_script = _asset("filter.js") + self._page_script
-        self._own_mark = _own_mark()
-
-    def mark(self, run: Run) -> str:
-        """A text that changes whenever the pages of `run` would."""
-        digest = hashlib.sha256(self._own_mark)
-        for line in run_lines(run):
-            digest.update(line)
-        return digest.hexdigest()
-
-    def index(self, pages: Sequence[RunPage]) -> str:
-        """The page that a reader opens first: the newest of `pages`, and a list of all."""
-        if not pages:
-            return self._render("empty.html", self._page_script)
-        newest = pages[0]
-        return self._render(
-            "index.html",
-            self._run_script,
-            page=newest,
-            pages=pages,
-            here=f"runs/{newest.folder}/",
-        )
-
-    def run(self, page: RunPage) -> str:
-        """The page of one run, in its own folder."""
-        return self._render("run.html", self._run_script, page=page, here="")
-
-    def case(self, page: RunPage, case: CasePage) -> str:
-        """The page of a case on one target."""
-        return self._render("case.html", self._page_script, page=page, case=case)
-
-    def _render(self, template: str, script: str, **values: Any) -> str:
-        return self._environment.get_template(template).render(
-            script=Markup(script), script_digest=_digest(script), **values
-        )
+def _run(
+    store: Store,
+    site: Site,
+    render: Renderer,
+    one: PastRun,
+    past: Sequence[PastRun],
+    alike: bool,
+) -> RunPage | None:
+    """Write the pages of a run, unless they are there: then None."""
+    folder = f"runs/{run_folder(one.header.run_id)}"
+    earlier = window(one, past)
+    mark = _mark(one.digest, [run.digest for run in earlier], store.requirements)
+    if site.keep(folder, mark, alike=alike):
+        return None
+    page = _page(store, one, past)
+    cases = list(case_pages(page))
+    names = ["index", "matrix", "changes", "requirements", "slowest"]
+    files = [f"{name}.html" for name in names]
+    files += [area.page for area in page.areas] + [case.page for case in cases]
+    site.expect(f"{folder}/{name}" for name in files)
+    for name, text in _pages(store, render, page):
+        site.put(f"{folder}/{name}", text)
+    for case in cases:
+        site.put(f"{folder}/{case.page}", render.case(page, case))
+    return page
 
 
-def _finalize(value: object) -> object:
-    """What a template puts out: text has nothing invisible left in it."""
-    if isinstance(value, str) and not isinstance(value, Markup):
-        return visible(value)
-    return value
+def _pages(store: Store, render: Renderer, page: RunPage) -> Iterator[tuple[str, str]]:
+    groups = change_groups(page)
+    sentences = change_sentences(page, groups)
+    for area in page.areas:
+        yield area.page, render.area(page, area, area_sections(page, area.area))
+    yield "matrix.html", render.matrix(page)
+    yield "changes.html", render.changes(page, groups, sentences)
+    yield "requirements.html", render.requirements(page, requirement_page(page, store.requirements))
+    yield "slowest.html", render.slowest(page, slowest_page(page))
+    yield "index.html", render.run(page, groups, sentences)
 
 
-def _asset(name: str) -> str:
-    return (_TEMPLATES / name).read_text(encoding="utf-8")
+def _page(store: Store, one: PastRun, past: Sequence[PastRun]) -> RunPage:
+    run = store.load(one)
+    return run_page(run, past_of(run, window(one, past), store.history))
+
+
+def _index(
+    render: Renderer, newest: RunPage | None, past: Sequence[PastRun], with_pages: Sequence[str]
+) -> str:
+    if newest is None:
+        return render.empty()
+    groups = change_groups(newest)
+    return render.index(
+        newest, groups, change_sentences(newest, groups), past, with_pages, charts(past)
+    )
+
+
+def _mark(*what: object) -> str:
+    """A text that changes whenever the pages would: by what they show, then by what makes them."""
+    return f"{hashlib.sha256(repr(what).encode('utf-8', 'backslashreplace')).hexdigest()}:{_own()}"
 
 
 @functools.cache
-def _digest(text: str) -> str:
-    digest = hashlib.sha256(text.encode("utf-8")).digest()
-    return base64.b64encode(digest).decode("ascii")
-
-
-def _own_mark() -> bytes:
-    """A digest of what makes pages from a run, beside the run: this code and its templates."""
+def _own() -> str:
     digest = hashlib.sha256(jinja2.__version__.encode())
     for package in (nvmmconf.report, nvmmconf.results):
         for path in sorted(Path(str(package.__file__)).parent.rglob("*")):
             if path.suffix in {".py", ".html", ".css", ".js"}:
                 digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.digest()
+    return digest.hexdigest()

@@ -11,10 +11,10 @@ from markupsafe import Markup
 from nvmmconf.report.text import console, quantity
 from nvmmconf.results import ExitRow, GuestRun, InsnRow
 
-# More than a reader reads, and a page stays small enough to open at once.
-_MOST_EXITS = 1000
-_MOST_INSTRUCTIONS = 2000
-_MOST_CONSOLE = 100_000
+# More than a reader reads, and hundreds of pages stay small; the run's file has the rest.
+_MOST_EXITS = 400
+_MOST_INSTRUCTIONS = 240
+_MOST_CONSOLE = 20_000
 _MOST_NOTED = 4
 
 _ADDRESS = re.compile(r"0x([0-9a-fA-F]{1,16})\b")

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import bisect
+import functools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nvmmconf.report.listing import GuestView, guest_view
+from nvmmconf.report.past import Past
 from nvmmconf.report.text import (
     listed,
     moment,
@@ -26,6 +28,10 @@ from nvmmconf.results.summary import (
     targets,
 )
 
+MOST_EVIDENCE = 400
+"""Pages of evidence in a run, the most severe verdicts first; records are all kept."""
+
+_WITHOUT_EVIDENCE = (Verdict.PASS, Verdict.UNSUPPORTED, Verdict.MISSING)
 _RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9A-Za-z]{1,32}", re.ASCII)
 
 
@@ -44,12 +50,24 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A case on one target; `page` is the name of its file, in the run's folder."""
+    """A case on one target.
+
+    `page` is the name of its page of evidence, in the run's folder, empty where it
+    has none; `words` is how the verdict stands to what was expected and to earlier runs.
+    """
 
     target: str
     verdict: Verdict
     message: str
     page: str
+    section: str
+    words: str
+    result: CaseResult
+
+    @property
+    def href(self) -> str:
+        """Where a reader finds what is known of it."""
+        return self.page or self.section
 
 
 @dataclass(frozen=True)
@@ -66,6 +84,19 @@ class Row:
     """Targets in words, and the message that they share, for what is not good."""
     words: str
     """What the filter finds beside the text of the row."""
+    section: str
+    """Where the case's section is: page and anchor."""
+
+    @property
+    def all_pass(self) -> bool:
+        """True where there is nothing to say but pass."""
+        return all(cell is None or cell.verdict is Verdict.PASS for cell in self.cells)
+
+    @property
+    def uniform(self) -> str:
+        """The verdict in words, if it is the same on every target."""
+        found = {cell.verdict for cell in self.cells if cell}
+        return found.pop().value if len(found) == 1 and None not in self.cells else ""
 
 
 @dataclass(frozen=True)
@@ -75,6 +106,8 @@ class AreaRow:
     area: str
     cells: tuple[Counts, ...]
     total: Counts
+    page: str
+    """The name of the area's page, in the run's folder."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +121,26 @@ class RunPage:
     per_target: tuple[Counts, ...]
     areas: tuple[AreaRow, ...]
     rows: tuple[Row, ...]
+    past: Past
+    evidence_dropped: int = 0
+    """Results that have no page of evidence only because there are too many."""
+
+    @functools.cached_property
+    def requirements(self) -> Mapping[str, Requirement]:
+        """The requirements that the run knows, by id."""
+        return {requirement.id: requirement for requirement in self.run.header.requirements}
+
+    def rows_of(self, area: str, *, good: bool | None = None) -> tuple[Row, ...]:
+        """The cases of an area; `good` chooses."""
+        rows = self._by_area.get(area, ())
+        return tuple(row for row in rows if good is None or row.verdict.is_good is good)
+
+    @functools.cached_property
+    def _by_area(self) -> Mapping[str, list[Row]]:
+        found: dict[str, list[Row]] = {}
+        for row in self.rows:
+            found.setdefault(row.area, []).append(row)
+        return found
 
     @property
     def started(self) -> str:
@@ -163,8 +216,9 @@ def run_folder(run_id: str) -> str:
     return run_id if _RUN_ID.fullmatch(run_id) else slug(run_id)
 
 
-def run_page(run: Run) -> RunPage:
-    """The page of `run`."""
+def run_page(run: Run, past: Past | None = None) -> RunPage:
+    """The pages of `run`, beside what earlier runs say of it."""
+    past = past or Past()
     shown = targets(run)
     columns = tuple(map(_column, shown))
     names = [column.name for column in columns]
@@ -174,36 +228,54 @@ def run_page(run: Run) -> RunPage:
     for result in run.results:
         by_area.setdefault(result.planned.area, []).append(result)
         by_target[result.planned.target].append(result)
+    cases = by_case(run)
+    told = [
+        result.planned.case
+        for row in cases
+        for result in sorted(row.results.values(), key=lambda one: -one.ended.verdict.severity)
+        if result.ended.verdict not in _WITHOUT_EVIDENCE
+    ]
+    told.sort(key=_severities(run))
+    with_page = frozenset(told[:MOST_EVIDENCE])
+    areas = [
+        AreaRow(area, tuple(cells[name] for name in names), count(by_area[area]), area_file(area))
+        for area, cells in matrix.items()
+    ]
     return RunPage(
         run=run,
         folder=run_folder(run.header.run_id),
         columns=columns,
         counts=count(run.results),
         per_target=tuple(count(by_target[name]) for name in names),
-        areas=tuple(
-            AreaRow(area, tuple(cells[name] for name in names), count(by_area[area]))
-            for area, cells in matrix.items()
-        ),
-        rows=tuple(_row(row, names) for row in by_case(run)),
+        areas=tuple(areas),
+        rows=tuple(_row(row, names, past, with_page) for row in cases),
+        past=past,
+        evidence_dropped=len(told) - len(with_page),
     )
 
 
+def _severities(run: Run) -> Callable[[str], int]:
+    found = {result.planned.case: -result.ended.verdict.severity for result in run.results}
+    return found.__getitem__
+
+
+def area_file(area: str) -> str:
+    """The name of an area's page."""
+    return f"area-{slug(area)}.html"
+
+
 def case_pages(page: RunPage) -> Iterator[CasePage]:
-    """The pages of the cases of `page`, in the order of its table."""
+    """The pages of evidence of `page`, in the order of its table."""
     header = page.run.header
-    known = {requirement.id: requirement for requirement in header.requirements}
-    by_page = {_case_file(result): result for result in page.run.results}
     walk = [
         (row, column, cell)
         for row in page.rows
         for column, cell in zip(page.columns, row.cells, strict=True)
-        if cell is not None
+        if cell is not None and cell.page
     ]
     cells = [cell for _, _, cell in walk]
     failures = [index for index, cell in enumerate(cells) if not cell.verdict.is_good]
     for index, (row, column, cell) in enumerate(walk):
-        result = by_page[cell.page]
-        planned = result.planned
         earlier = bisect.bisect_left(failures, index)
         later = bisect.bisect_right(failures, index)
         yield CasePage(
@@ -211,20 +283,31 @@ def case_pages(page: RunPage) -> Iterator[CasePage]:
             row=row,
             column=column,
             cell=cell,
-            result=result,
-            requirements=tuple(
-                known.get(name, Requirement(name, "", "", "")) for name in planned.requirements
-            ),
-            rerun=rerun_command(planned.nodeid, _environment(header), header.arguments),
+            result=cell.result,
+            requirements=requirements_of(page, cell.result),
+            rerun=rerun(header, cell.result),
             guests=tuple(
                 guest_view(run, f"guest-{number}")
-                for number, run in enumerate(result.ended.runs, start=1)
+                for number, run in enumerate(cell.result.ended.runs, start=1)
             ),
             previous=cells[index - 1] if index else None,
             next=cells[index + 1] if index + 1 < len(cells) else None,
             previous_failure=cells[failures[earlier - 1]] if earlier else None,
             next_failure=cells[failures[later]] if later < len(failures) else None,
         )
+
+
+def requirements_of(page: RunPage, result: CaseResult) -> tuple[Requirement, ...]:
+    """What a case is to prove; a requirement without text where the run has no such row."""
+    known = page.requirements
+    return tuple(
+        known.get(name, Requirement(name, "", "", "")) for name in result.planned.requirements
+    )
+
+
+def rerun(header: RunHeader, result: CaseResult) -> str:
+    """The shell command that runs the one case again."""
+    return rerun_command(result.planned.nodeid, _environment(header), header.arguments)
 
 
 def _environment(header: RunHeader) -> Mapping[str, str]:
@@ -242,30 +325,39 @@ def _case_file(result: CaseResult) -> str:
     return f"{slug(result.planned.case)}.html"
 
 
-def _row(row: CaseRow, names: Sequence[str]) -> Row:
-    results = [row.results.get(name) for name in names]
+def _row(row: CaseRow, names: Sequence[str], past: Past, with_page: frozenset[str]) -> Row:
+    anchor = f"case-{slug(row.name)}"
+    section = f"{area_file(row.area)}#{anchor}"
     cells = tuple(
-        Cell(
-            result.planned.target,
-            result.ended.verdict,
-            result.ended.message,
-            _case_file(result),
-        )
-        if result
-        else None
-        for result in results
+        _cell(result, section, past, with_page) if (result := row.results.get(name)) else None
+        for name in names
     )
     there = [cell for cell in cells if cell]
     words = f"area:{row.area}" if row.verdict.is_good else f"area:{row.area} is:bad"
     return Row(
         name=row.name,
-        anchor=f"case-{slug(row.name)}",
+        anchor=anchor,
         title=" ".join(row.title.split()),
         area=row.area,
         verdict=row.verdict,
         cells=cells,
         reasons=_reasons(there),
         words=words,
+        section=section,
+    )
+
+
+def _cell(result: CaseResult, section: str, past: Past, with_page: frozenset[str]) -> Cell:
+    case = result.planned.case
+    standing = past.standings.get(case)
+    return Cell(
+        target=result.planned.target,
+        verdict=result.ended.verdict,
+        message=result.ended.message,
+        page=_case_file(result) if case in with_page else "",
+        section=section,
+        words=standing.words if standing else result.expectation,
+        result=result,
     )
 
 
@@ -275,4 +367,7 @@ def _reasons(cells: Sequence[Cell]) -> tuple[tuple[str, str], ...]:
     for cell in cells:
         if cell.message and cell.verdict is not Verdict.PASS:
             shared.setdefault(cell.message, []).append(cell.target)
-    return tuple((listed(names), message) for message, names in shared.items())
+    return tuple(
+        ("all targets" if len(names) == len(cells) > 1 else listed(names), message)
+        for message, names in shared.items()
+    )

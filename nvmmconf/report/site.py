@@ -21,18 +21,18 @@ class ReportError(Exception):
 class Site:
     """Files under one folder, of which we know which are ours.
 
-    The files are named first, then each is `put()`, then `finish()` removes
-    those of ours from before that were not named this time.  A name is a
-    POSIX path relative to the folder.
+    Files are named first (here, or with `expect()`), then each is `put()`, then
+    `finish()` removes those of ours from before that were not named this time. A
+    name is a POSIX path relative to the folder.
 
-    A `mark` stands for all that went into the files below one name; files
-    that were finished under the same mark before need not be put again.
+    A `mark` stands for all that went into the files below one name, or into one
+    file; what was finished under the same mark before can be kept instead.
     Every method raises OSError and ReportError.
     """
 
-    def __init__(self, out: Path, names: Iterable[str]) -> None:
+    def __init__(self, out: Path, names: Iterable[str] = ()) -> None:
         self._out = out
-        self._names = frozenset(names)
+        self._names = set(names)
         self._marks: dict[str, str] = {}
         out.mkdir(parents=True, exist_ok=True)
         # In this order: whoever writes index.html has written the manifest before.
@@ -42,6 +42,11 @@ class Site:
         self._before = _read_manifest(out / _MANIFEST)
         # What is about to be written is ours, also if we do not get to the end,
         # and then no mark holds.
+        self._write_manifest(self._before.files | self._names)
+
+    def expect(self, names: Iterable[str]) -> None:
+        """Name files that are about to be put."""
+        self._names.update(names)
         self._write_manifest(self._before.files | self._names)
 
     def put(self, name: str, content: str) -> None:
@@ -57,15 +62,24 @@ class Site:
         if not (path.is_file() and path.read_bytes() == data):
             write_atomically(path, data, durable=False)
 
-    def is_done(self, folder: str, mark: str) -> bool:
-        """True if all that is named below `folder` is there from the same `mark`.
+    def keep(self, name: str, mark: str, *, alike: bool = False) -> bool:
+        """Name what is there of the file or folder `name`, if it was finished under `mark`.
 
-        If it is not, `mark` is remembered for the next time.
+        If it was not, `mark` is remembered for the next time. `alike` is content
+        with a mark that is the same up to its first colon.
         """
-        self._marks[folder] = mark
-        return self._before.marks.get(folder) == mark and all(
-            self._inside(name).is_file() for name in self._names if name.startswith(f"{folder}/")
-        )
+        self._marks[name] = mark
+        before = self._before.marks.get(name)
+        if not isinstance(before, str):
+            return False
+        if before != mark and not (alike and before.partition(":")[0] == mark.partition(":")[0]):
+            return False
+        files = [one for one in self._before.files if one == name or one.startswith(f"{name}/")]
+        if not files or not all(self._inside(one).is_file() for one in files):
+            return False
+        self._marks[name] = before
+        self._names.update(files)
+        return True
 
     def finish(self) -> None:
         """Remove what is ours and stale, and folders that this leaves empty."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup, escape
 
 from nvmmconf.results import Verdict
+from nvmmconf.results.changes import Kind
 
 MEANINGS: dict[Verdict, str] = {
     Verdict.PASS: "What is required is what happened.",
@@ -25,6 +26,17 @@ MEANINGS: dict[Verdict, str] = {
     Verdict.MISSING: "Planned, but the run ended before it.",
 }
 """The legend: each verdict in a sentence."""
+
+STANDINGS: dict[Kind, str] = {
+    Kind.EXPECTED: "Nothing to look at.",
+    Kind.KNOWN: "The expectations of the target say that it fails, and why.",
+    Kind.REGRESSION: "It was as required in the run that is named, and has not been since.",
+    Kind.FIXED: "It was not as required in the run that is named, and now it is.",
+    Kind.NEVER: "It has not been as required in any earlier run that is looked at.",
+    Kind.INTERMITTENT: "It went to and fro in the runs that are looked at, three times or more.",
+    Kind.UNEXPECTED: "No earlier run has the case, or it passes where it was expected to fail.",
+}
+"""How a verdict stands to what was expected and to the ten runs before it."""
 
 # Cc: controls; Cf: what reorders or hides text; Cs: lone surrogates, which no
 # encoding writes; Zl, Zp: line ends that do not look like any.

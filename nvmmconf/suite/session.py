@@ -20,8 +20,8 @@ from typing import BinaryIO
 from nvmmconf.abi import Libnvmm
 from nvmmconf.abi.library import ENVIRONMENT_VARIABLE
 from nvmmconf.abi.soft import FAULT_VARIABLE, PROFILE_VARIABLE
-from nvmmconf.report import write_report
-from nvmmconf.requirements import requirement_row
+from nvmmconf.report import ReportError, Store, write_site
+from nvmmconf.requirements import requirement_row, requirements
 from nvmmconf.results import (
     CONTROLLER_FILE,
     RUN_FILE,
@@ -31,12 +31,13 @@ from nvmmconf.results import (
     ResultsError,
     Run,
     RunHeader,
-    find_runs,
     load_run,
     merge_run,
     save_run,
 )
 from nvmmconf.results.codec import decode, encode
+from nvmmconf.results.history import HISTORY_FILE, History, PastRun
+from nvmmconf.results.kills import read_kills
 from nvmmconf.suite.recorder import utc_now
 from nvmmconf.suite.target import Target, seeded_faults
 
@@ -45,8 +46,8 @@ PLAN_FILE = "plan.jsonl"
 
 _CHOOSING = (ENVIRONMENT_VARIABLE, FAULT_VARIABLE, PROFILE_VARIABLE, "NVMM_SOFT_CHAOS")
 
-REPORTED_RUNS = 20
-"""Runs that the report has pages for, newest first."""
+KILLS = Path("faults") / "latest.json"
+"""Below the reports: what `nvmmconf faults` found last."""
 
 
 def new_run_folder(reports: Path) -> Path:
@@ -186,27 +187,43 @@ class Pages:
 
 
 def report(reports: Path, first: Run | None = None) -> Pages:
-    """Write the report of the newest finished runs under `reports`.
+    """Note all finished runs under `reports` in the history, and write the report.
 
-    `first` is the newest, where it is at hand already.  Raises ResultsError where
-    the newest cannot be read, ReportError where the report cannot be written.
+    `first` is the newest, where it is at hand already; then pages of older runs stay as
+    they are. Raises ResultsError where the history or the newest run cannot be read,
+    ReportError where the report cannot be written.
     """
-    runs: list[Run] = [] if first is None else [first]
+
+    def folder(past: PastRun) -> Path:
+        return reports / "runs" / (past.folder or past.header.run_id)
+
+    def load(past: PastRun) -> Run:
+        if first is not None and past.header.run_id == first.header.run_id:
+            return first
+        return load_run(folder(past))
+
     left_out: list[str] = []
-    for folder in find_runs(reports):
-        if len(runs) == REPORTED_RUNS:
-            break
-        if not (folder / RUN_FILE).exists():  # running still, or interrupted
-            continue
-        if first is not None and folder.name == first.header.run_id:
-            continue
+    with History(reports / HISTORY_FILE) as history:
+        left_out += history.sync(reports, first)
+        kills = None
         try:
-            runs.append(load_run(folder))
+            kills = read_kills(reports / KILLS)
         except ResultsError as error:
-            if not runs:
-                raise
             left_out.append(str(error))
-    return Pages(write_report(runs, reports / "html"), tuple(left_out))
+        store = Store(
+            history=history,
+            load=load,
+            has=lambda past: (folder(past) / RUN_FILE).is_file(),
+            requirements=tuple(
+                Requirement(row.id, row.text, row.area, row.source)
+                for row in requirements().values()
+            ),
+            kills=kills,
+        )
+        if left_out and not any(map(store.has, history.runs())):
+            raise ReportError(left_out[0])
+        index = write_site(store, reports / "html", only_newest=first is not None)
+    return Pages(index, tuple(left_out))
 
 
 def revision(root: Path) -> str:

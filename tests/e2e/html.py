@@ -80,13 +80,23 @@ def dead_links(root: Path) -> list[tuple[str, str]]:
 
 
 def case_page(reports: Path, case: str) -> Page:
-    """The page of a case in the only run of a report, found by its title."""
-    return _by_case(reports)[case]
+    """The page of a case in the only run of a report: of its evidence, else of its area."""
+    pages = _by_title(reports)
+    found = [page for title, page in pages.items() if title.partition(": ")[2] == case]
+    found = found or [pages[title] for title in pages if title.startswith(case.split("/")[0] + ":")]
+    (page,) = found
+    return page
+
+
+def matrix_page(reports: Path) -> Page:
+    """The matrix of the only run of a report."""
+    (path,) = reports.glob("html/runs/*/matrix.html")
+    return Page(path)
 
 
 @functools.cache
-def _by_case(reports: Path) -> dict[str, Page]:
+def _by_title(reports: Path) -> dict[str, Page]:
     pages = [Page(path) for path in reports.glob("html/runs/*/*.html")]
-    found = {page.texts["title"][0].partition(": ")[2]: page for page in pages}
+    found = {page.texts["title"][0]: page for page in pages}
     assert len(found) == len(pages)
     return found

@@ -12,7 +12,7 @@ from nvmmconf.results import Verdict
 from nvmmconf.results.summary import by_case
 
 from .conftest import Once
-from .html import Page, case_page, dead_links
+from .html import Page, case_page, dead_links, matrix_page
 from .project import REPOSITORY, Finished, Project, of
 
 
@@ -95,12 +95,12 @@ def test_records_are_kept_and_nothing_else(suite: Finished) -> None:
 
 
 def test_index_has_a_row_for_each_case_and_a_column_for_each_version(suite: Finished) -> None:
-    page = Page(suite.reports / "html/index.html")
+    page = matrix_page(suite.reports)
     heads, *rows = page.rows("cases")
     targets = suite.run.header.targets
     assert {1, 2} <= {target.nvmm_version for target in targets}
     assert heads == ["Case", *(f"NVMM v{one.nvmm_version} {one.name}" for one in targets)]
-    shown = {row[0].split(" ")[0]: row[1:] for row in rows if len(row) > 1}
+    shown = {row[0]: row[1:] for row in rows if row != heads}
     assert set(shown) == {row.name for row in by_case(suite.run)}
     assert all(cells == ["pass"] * len(targets) for cells in shown.values())
     assert "All passed." in page
@@ -109,7 +109,8 @@ def test_index_has_a_row_for_each_case_and_a_column_for_each_version(suite: Fini
 def test_links_lead_somewhere(suite: Finished, faulty: Finished) -> None:
     for finished in (suite, faulty):
         html = finished.reports / "html"
-        assert len(list(html.rglob("*.html"))) == len(finished.run.results) + 2
+        evidence = [page for page in html.glob("runs/*/*.html") if Page(page).texts.get("message")]
+        assert len(evidence) == len(of(finished.verdicts, Verdict.FAIL))
         assert dead_links(html) == []
 
 
@@ -134,7 +135,7 @@ def test_seeded_fault_fails_the_hlt_cases_and_nothing_else(
 def test_seeded_fault_is_told_everywhere(faulty: Finished) -> None:
     assert faulty.run.header.faults == ("hlt-rip-not-advanced",)
     assert "SEEDED FAULTS ON: hlt-rip-not-advanced" in faulty.out
-    for path in faulty.reports.glob("html/**/*.html"):
+    for path in faulty.reports.glob("html/runs/**/*.html"):
         assert "Seeded faults were on: hlt-rip-not-advanced" in Page(path)
 
 
@@ -156,8 +157,11 @@ def test_command_of_a_case_page_runs_that_case(
     verdict: Verdict, suite: Finished, faulty: Finished, tmp_path: Path
 ) -> None:
     finished = suite if verdict is Verdict.PASS else faulty
-    case = next(one for one in of(finished.verdicts, verdict) if one.startswith("hlt/"))
-    (command,) = case_page(finished.reports, case).texts["pre"][:1]
+    first = finished.run.header.targets[0].name
+    case = min(one for one in of(finished.verdicts, verdict) if one.endswith(f"@{first}"))
+    nodeid = finished.result(case).planned.nodeid
+    said = case_page(finished.reports, case).texts["pre"]
+    (command,) = [one for one in said if nodeid in one]
     project = Project(tmp_path / "elsewhere, too")
     shutil.copytree(finished.reports.parent, project.root)
     shutil.rmtree(project.reports)
