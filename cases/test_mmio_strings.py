@@ -273,9 +273,7 @@ def test_rep_before_another_instruction_is_ignored(
 # ---- the size of addresses ----------------------------------------------------------
 
 
-def _short_addresses(
-    vm: VirtualMachine, above: int
-) -> tuple[Bench, dict[Gpr, int], tuple[int, ...]]:
+def _short_addresses(vm: VirtualMachine, above: int) -> tuple[int, ...]:
     bench = Bench(vm, GUEST)
     bench.put(AT, 0x11, 1)
     bench.put(AT + 1, 0x22, 1)
