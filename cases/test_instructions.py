@@ -2,7 +2,7 @@
 """Instructions that a hypervisor meets in the kernel: done without exit, or refused.
 
 SDM 2 and APM 3 under the names of the instructions; nothing here may reach the caller,
-but INVALID where NVMM gives up, and MONITOR and MWAIT, which libnvmm(3) hands over.
+but INVALID, where NVMM gives up.  MONITOR and MWAIT are in test_monitor.py.
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ from insn_bench import CR4_TSD, DONE, INTEL, Bench
 
 from nvmmconf.suite import (
     Cr,
-    Dr,
     ExitReason,
     Gpr,
-    InsnExit,
     IoExit,
     Mode,
     Msr,
@@ -30,7 +28,6 @@ from nvmmconf.suite import (
 )
 
 EVERY = (Mode.REAL16, Mode.PROT32, Mode.COMPAT32, Mode.LONG64)
-PROTECTED = (Mode.PROT32, Mode.LONG64)
 
 # ---- what does not exist for a guest ----
 
@@ -198,64 +195,6 @@ def test_privileged_in_64_bit_mode(vm: VirtualMachine, insn: str) -> None:
     assert (effect.end, effect.exits) == ("#GP(0)", ())
 
 
-FAULTING = {
-    "divide": ("xor ecx, ecx\ninsn: div ecx", 0, None),
-    "breakpoint": ("insn: int3", 3, None),
-    "undefined": ("insn: ud2", 6, None),
-    "page": ("mov {{ bx }}, 0x7FFFF000\ninsn: mov al, [{{ bx }}]", 14, 0),
-    "protection": ("mov eax, 0x1230\ninsn: mov ds, eax", 13, 0x1230),
-    "not_available": ("mov {{ bx }}, cr0\nor ebx, 8\nmov cr0, {{ bx }}\ninsn: fninit", 7, None),
-    "single_step": ("pushf\npop {{ bx }}\nor ebx, 0x100\npush {{ bx }}\npopf\nnop", 1, None),
-    "int_n": ("int 0x40", 0x40, None),
-}
-
-
-@requirement("K-INK-12")
-@modes(Mode.LONG64)
-@pytest.mark.parametrize("name", FAULTING)
-def test_exceptions_stay_in_the_guest(vm: VirtualMachine, name: str) -> None:
-    """Exceptions and software interrupts go to the guest's handlers, and are no exit."""
-    code, vector, error = FAULTING[name]
-    stubs = Stubs(vm, code + "\nhlt\n")
-    frame = stubs.take()
-    check.equal((frame.vector, frame.error), (vector, error), "vector and error code")
-    if "insn:" in code and vector != 3:
-        check.equal(frame.ip, stubs.symbol("insn"), "RIP")
-    check.equal(stubs.exits(), [ExitReason.HALTED], "exits")
-
-
-# ---- MONITOR, MWAIT ----
-
-
-@requirement("K-CPX-1")
-@modes(*EVERY)
-@pytest.mark.parametrize("insn", ["monitor", "mwait"])
-def test_monitor_and_mwait_exit(vm: VirtualMachine, insn: str) -> None:
-    """MONITOR and MWAIT are exits of their own, with npc, and RIP on them (BH-67)."""
-    opcode = {"monitor": "0xC8", "mwait": "0xC9"}[insn]
-    stubs = Stubs(vm, f"insn: .byte 0x0F, 0x01, {opcode}\nafter: hlt\n")
-    before = {Gpr.RAX: 0x6000, Gpr.RCX: 0, Gpr.RDX: 0}
-    stubs.registers.gpr |= before | {Gpr.RIP: stubs.symbol("insn")}
-    taken = stubs.guest.next_exit()
-    assert isinstance(taken, InsnExit), taken
-    check.equal(taken.reason, ExitReason[insn.upper()], "reason")
-    check.equal(taken.npc, stubs.symbol("after"), "npc")
-    gpr = stubs.guest.state().gpr
-    check.equal(gpr[Gpr.RIP], stubs.symbol("insn"), "RIP")
-    check.equal({name: gpr[name] for name in before}, before, "registers")
-
-
-@requirement("A-EXIT-10", "K-CPX-1")
-@modes(*EVERY)
-@pytest.mark.parametrize("insn", ["monitor", "mwait"])
-def test_monitor_and_mwait_are_undefined(vm: VirtualMachine, insn: str) -> None:
-    """CPUID hides MONITOR, so MONITOR and MWAIT come to the guest as #UD."""
-    code = {"monitor": ".byte 0x0F, 0x01, 0xC8", "mwait": ".byte 0x0F, 0x01, 0xC9"}
-    effect = Bench(vm, code).execute(insn, {Gpr.RAX: 0x6000, Gpr.RCX: 0, Gpr.RDX: 0})
-    assert effect.end == "#UD"
-    assert effect.exits == (ExitReason[insn.upper()],)
-
-
 # ---- RDTSC ----
 
 RDTSC = {"rdtsc": "rdtsc"}
@@ -378,106 +317,6 @@ def test_smsw_of_a_wide_register(vm: VirtualMachine) -> None:
     assert bench.execute("smsw_wide", {Gpr.RAX: 0}).gpr[Gpr.RAX] == wanted
 
 
-@requirement("K-INK-8", "K-SET-6")
-@modes(Mode.REAL16, Mode.PROT32, Mode.LONG64)
-@pytest.mark.parametrize("bits", [0, CD, CD | NW])
-def test_cache_bits_of_cr0_read_back(vm: VirtualMachine, bits: int) -> None:
-    """CR0.CD and NW read back as written, without exit, and getstate has them."""
-    bench = Bench(vm, MSW)
-    before = _cr0(bench) & ~(CD | NW)
-    for value in (before | bits, before, before | bits):
-        effect = bench.execute("write", {Gpr.RAX: value})
-        check.equal((effect.end, effect.exits), (DONE, ()), f"CR0 := {value:#x}")
-        check.equal(_cr0(bench) & (CD | NW), value & (CD | NW), "CR0")
-    check.equal(bench.guest.state().cr[Cr.CR0] & (CD | NW), bits, "CR0 in getstate")
-
-
-@requirement("K-INK-6", "K-SET-5")
-@modes(Mode.REAL16, Mode.PROT32, Mode.LONG64)
-def test_ne_can_be_cleared(vm: VirtualMachine) -> None:
-    """MOV to CR0 may clear NE, which x87 errors of old systems need (SDM 3A 2.5)."""
-    bench = Bench(vm, MSW)
-    value = _cr0(bench) & ~0x20
-    effect = bench.execute("write", {Gpr.RAX: value})
-    check.equal((effect.end, effect.exits), (DONE, ()), "CR0 without NE")
-    check.equal(_cr0(bench), value, "CR0")
-
-
-CR4 = {"read": "mov {{ wide }}ax, cr4", "write": "mov cr4, {{ wide }}ax", "cpuid": "cpuid"}
-
-
-@requirement("K-INK-7", "K-SET-4")
-@modes(Mode.PROT32, Mode.LONG64)
-@pytest.mark.parametrize("bit", [12, 13, 14, 15, 19, 22, 23, 24, 26, 28, 29, 30, 31])
-def test_cr4_bits_that_a_guest_has_not(vm: VirtualMachine, bit: int) -> None:
-    """MOV to CR4 of LA57, VMXE, SMXE, PKE, CET or a reserved bit is #GP(0) (BH-76)."""
-    bench = Bench(vm, CR4)
-    before = bench.execute("read").gpr[Gpr.RAX]
-    effect = bench.execute("write", {Gpr.RAX: before | 1 << bit})
-    check.equal((effect.end, effect.exits), ("#GP(0)", ()), f"CR4 bit {bit}")
-    check.equal(bench.execute("read").gpr[Gpr.RAX], before, "CR4")
-
-
-@requirement("K-INK-7")
-@modes(Mode.LONG64)
-@pytest.mark.parametrize("bit", [32, 47, 63])
-def test_upper_half_of_cr4(vm: VirtualMachine, bit: int) -> None:
-    """MOV to CR4 with any of bits 63:32 is #GP(0)."""
-    bench = Bench(vm, CR4)
-    before = bench.execute("read").gpr[Gpr.RAX]
-    effect = bench.execute("write", {Gpr.RAX: before | 1 << bit})
-    assert (effect.end, effect.exits) == ("#GP(0)", ())
-
-
-CR4_FEATURES = {  # bit: leaf, register, bit of CPUID
-    2: (1, 3, 4),  # TSD
-    3: (1, 3, 2),  # DE
-    4: (1, 3, 3),  # PSE
-    7: (1, 3, 13),  # PGE
-    11: (7, 2, 2),  # UMIP
-    16: (7, 1, 0),  # FSGSBASE
-    17: (1, 2, 17),  # PCIDE
-    18: (1, 2, 26),  # OSXSAVE
-    20: (7, 1, 7),  # SMEP
-    21: (7, 1, 20),  # SMAP
-}
-
-
-@requirement("K-INK-7", "K-CPUID-4", "K-CPUID-7")
-@modes(Mode.LONG64)
-@pytest.mark.parametrize("bit", CR4_FEATURES)
-def test_cr4_bit_is_there_with_its_feature(vm: VirtualMachine, bit: int) -> None:
-    """A bit of CR4 whose feature CPUID shows can be set and cleared, without exit."""
-    leaf, register, feature = CR4_FEATURES[bit]
-    run = vm.run_code(
-        """
-        mov     eax, {{ leaf }}
-        xor     ecx, ecx
-        cpuid
-        bt      {{ register }}, {{ feature }}
-        jnc     missing
-        mov     rsi, cr4
-        bts     rsi, {{ bit }}
-        mov     cr4, rsi
-        mov     rdi, cr4
-        btr     rsi, {{ bit }}
-        mov     cr4, rsi
-        mov     rbp, cr4
-    missing:
-        hlt
-        """,
-        leaf=leaf,
-        register=("eax", "ebx", "ecx", "edx")[register],
-        feature=feature,
-        bit=bit,
-    )
-    gpr = run.registers.gpr
-    check.equal(run.rip, run.symbol("missing") + 1, "RIP")
-    check.equal(run.reasons(), [ExitReason.HALTED], "exits")
-    check.equal(gpr[Gpr.RBP], gpr[Gpr.RSI], "CR4 without the bit, or nothing")
-    check.equal(gpr[Gpr.RDI], gpr[Gpr.RSI] and gpr[Gpr.RSI] | 1 << bit, "CR4 with the bit")
-
-
 @requirement("K-INK-7", "K-CPUID-7")
 @modes(Mode.LONG64)
 def test_smep_is_at_once(vm: VirtualMachine) -> None:
@@ -533,7 +372,7 @@ def test_invpcid_is_there_with_its_feature(vm: VirtualMachine) -> None:
 @modes(Mode.LONG64)
 def test_pcid_comes_with_invpcid(vm: VirtualMachine) -> None:
     """PCID is shown on Intel only, where INVPCID is."""
-    bench = Bench(vm, CR4)
+    bench = Bench(vm, {"cpuid": "cpuid"})
     if bench.cpuid(1)[ECX] >> 17 & 1:
         check.equal(bench.vendor(), INTEL, "vendor")
         check.equal(bench.cpuid(7)[1] >> 10 & 1, 1, "INVPCID")
@@ -568,16 +407,3 @@ def _to_long_mode(vm: VirtualMachine, cache: int) -> None:
     check.equal(run.state.msr[Msr.EFER] & 0x500, 0x500, "EFER.LME and LMA in getstate")
     check.equal(run.state.cr[Cr.CR0] & (CD | NW | PG | PE), cache | PG | PE, "CR0")
     check.equal(run.reasons(), [ExitReason.HALTED], "exits")
-
-
-@requirement("K-INK-6", "K-SET-12")
-@modes(Mode.LONG64)
-def test_debug_registers_are_the_guests(vm: VirtualMachine) -> None:
-    """MOV DR keeps what the guest writes over exits, and getstate has it (BH-83)."""
-    code = {f"write{n}": f"mov dr{n}, rax\nout 0x80, al\nmov rbx, dr{n}" for n in range(4)}
-    bench = Bench(vm, code)
-    for number in range(4):
-        value = 0x7FFF00000000 + 0x1111 * (number + 1)
-        effect = bench.execute(f"write{number}", {Gpr.RAX: value})
-        check.equal(effect.gpr[Gpr.RBX], value, f"DR{number}")
-        check.equal(bench.guest.state().dr[Dr(number)], value, f"DR{number} in getstate")
