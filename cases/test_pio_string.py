@@ -115,7 +115,7 @@ def test_count_is_of_the_address_size(vm: VirtualMachine, direction: str) -> Non
     else:
         wanted, upper = form(vm, direction, 1, other=True), 0xA5A5_0000
     bench = Bench(vm)
-    effect = bench.execute(wanted.label, {wanted.index: upper | BUFFER, Gpr.RCX: upper})
+    effect = bench.execute(wanted.label, {wanted.index: upper | BUFFER, Gpr.RCX: upper}, calls=1)
     check.equal(effect.stop, "after it", "ends")
     check.equal(effect.ports, (), "port accesses")
     # Whether bits 63:32 are cleared where nothing is done is the processor's choice.
@@ -195,7 +195,7 @@ def test_upper_count_does_not_repeat(vm: VirtualMachine, direction: str) -> None
     instruction ends when ECX is 0 (BH-2)."""
     bench = Bench(vm)
     wanted = form(vm, direction, 1, other=True)
-    effect = bench.execute(wanted.label, {wanted.index: BUFFER, Gpr.RCX: 0x1_0000_0002})
+    effect = bench.execute(wanted.label, {wanted.index: BUFFER, Gpr.RCX: 0x1_0000_0002}, calls=2)
     check.equal(effect.stop, "after it", "ends")
     check.equal(len(effect.ports), 2, "elements")
     check.equal(effect.after[Gpr.RCX] & 0xFFFFFFFF, 0, "ECX")
