@@ -219,6 +219,21 @@ def test_refused_event_is_gone(vm: VirtualMachine) -> None:
     check.equal(state.gpr[Gpr.RBX], 0x1234, "BX")
 
 
+@requirement("K-RUN-12", "K-INJ-3", "L-ST-7")
+@modes(Mode.REAL16, Mode.LONG64)
+def test_refused_event_leaves_the_exit(vm: VirtualMachine) -> None:
+    """A run that refuses its event leaves the exit as it was: it can still be assisted."""
+    stubs = Stubs(vm, "    mov al, 0x5A\n    out 0x40, al\n    hlt\nafter:\n", ports={0x40: 0})
+    assert stubs.guest.next_exit().reason is ExitReason.IO
+    stubs.guest.vcpu.inject(EventType.EXCP, 2)
+    with expect_errno(errno.EINVAL):
+        stubs.guest.vcpu.run()
+    stubs.guest.vcpu.assist_io()
+    run = stubs.run()
+    check.equal(run.rip, stubs.symbol("after"), "RIP")
+    check.equal([one.value for one in run.ports], [0x5A], "accesses")
+
+
 @requirement("K-INJ-3", level=Level.SHOULD)
 @modes(Mode.REAL16, Mode.LONG64)
 def test_state_committed_with_a_refused_event_is_in_force(vm: VirtualMachine) -> None:
