@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nvmmconf.abi import Cr, Gpr, StateFlag
+from nvmmconf.abi import Cr, ExitReason, Gpr, StateFlag
 from nvmmconf.accel import Request, Stop, events
 from nvmmconf.suite import requirement
 
@@ -105,6 +105,40 @@ def test_a_evt_1_no_interrupt_while_a_window_is_awaited(
     assert order[:3] == ["vcpu_run", f"vcpu_inject 1 {HARD}", "vcpu_run"]
 
 
+def test_a_evt_2_the_shadow_holds_an_interrupt_back(rig: MakeRig, looks: Any, apic: Any) -> None:
+    """Though IF is set: a window is asked for, and the first entry goes without the interrupt."""
+    one = with_handlers(rig, SPIN, library=looks.library, apic=apic)
+    one.vcpu.int_shadow = True
+    one.vcpu.requests |= Request.HARD
+    looks.forget()
+    assert halts_in(one) == HARD
+    assert looks.calls.index("vcpu_run") < looks.calls.index(f"vcpu_inject 1 {HARD}")
+    asked = looks.calls.index(f"vcpu_setstate {int(StateFlag.INTR):#x}")
+    assert asked < looks.calls.index("vcpu_run")
+
+
+def test_a_evt_3_an_nmi_in_its_handler_holds_no_interrupt_back(
+    rig: MakeRig, looks: Any, apic: Any
+) -> None:
+    one = with_handlers(rig, "f4", library=looks.library, apic=apic)
+    one.vcpu.nmi_window_exiting = True
+    one.vcpu.requests |= Request.HARD
+    looks.forget()
+    assert halts_in(one) == HARD
+    assert looks.calls.index(f"vcpu_inject 1 {HARD}") < looks.calls.index("vcpu_run")
+
+
+def test_a_evt_4_an_nmi_waits_for_neither_if_nor_the_end_of_a_shadow(
+    rig: MakeRig, looks: Any
+) -> None:
+    """What the first entry goes without never comes here."""
+    one = with_handlers(rig, "f4", interrupts=False, library=looks.library)
+    one.vcpu.int_shadow = True
+    one.vcpu.requests |= Request.NMI
+    looks.at_run(lambda: setattr(one.vcpu, "requests", Request(0)))
+    assert halts_in(one) == NMI
+
+
 def test_a_evt_4_no_nmi_until_the_handler_of_the_last_has_ended(rig: MakeRig, looks: Any) -> None:
     one = with_handlers(rig, "f4", library=looks.library)
     one.vcpu.nmi_window_exiting = True
@@ -140,6 +174,20 @@ def test_a_pre_7_failures_are_reported(
     looks.fail(f"vcpu_setstate {int(StateFlag.CRS):#x}", 5)
     one.run()
     assert "EIO" in caplog.text
+
+
+def test_a_pre_7_it_is_written_once(
+    rig: MakeRig, looks: Any, apic: Any, exit_of: Callable[..., Any]
+) -> None:
+    """Of four entries the first."""
+    one = with_handlers(rig, "f4", library=looks.library, apic=apic)
+    apic.tpr = 9
+    looks.returns(exit_of(ExitReason.NONE, cr8=9), times=3)
+    looks.forget()
+    assert one.run().reason is Stop.HALTED
+    crs = f"vcpu_setstate {int(StateFlag.CRS):#x}"
+    order = [call for call in looks.calls if call in (crs, "vcpu_run")]
+    assert order == [crs, *["vcpu_run"] * 4]
 
 
 @pytest.mark.parametrize("request_", [Request.INIT, Request.TPR])

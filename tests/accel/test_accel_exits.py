@@ -153,6 +153,28 @@ def test_a_exit_6_halted(
         assert not one.vcpu.halted
 
 
+@pytest.mark.parametrize(
+    ("rflags", "request_"), [(2 | IF, Request.HARD), (2, Request.NMI), (2 | IF, Request.NMI)]
+)
+def test_a_exit_6_with_something_pending_the_loop_is_not_left(
+    rig: MakeRig, looks: LookAlike, exit_of: ExitOf, rflags: int, request_: Request
+) -> None:
+    one = rig(library=looks.library)
+    looks.returns(exit_of(ExitReason.HALTED, rflags=rflags))
+    runs: list[int] = []
+
+    def at_run() -> None:
+        runs.append(1)
+        one.vcpu.requests = request_
+        if len(runs) == 2:
+            looks.returns(exit_of(ExitReason.SHUTDOWN))
+
+    looks.at_run(at_run)
+    with one.accelerator.lock:
+        assert exec_vcpu(one.accelerator, one.vcpu) is LoopExit.INTERRUPT
+    assert len(runs) == 2
+
+
 def test_a_exit_6_a_halted_vcpu_stays_halted_and_resume_goes_on(rig: MakeRig) -> None:
     one = rig("f4 43 f4")  # hlt; inc bx; hlt
     assert one.run() == Outcome(Stop.HALTED)

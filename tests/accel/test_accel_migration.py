@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,19 @@ def test_a_vcpu_2_registered_once_by_the_first_vcpu(rig: MakeRig) -> None:
     one.accelerator.create_vcpu(1)
     with pytest.raises(MigrationError) as raised:
         one.accelerator.migration.check()
+    assert str(raised.value).count("NVMM") == 1
+
+
+def test_a_vcpu_2_registered_once_though_the_first_vcpu_fails(rig: MakeRig, looks: Any) -> None:
+    one = rig("f4")
+    with Accelerator(looks.library, one.pc.ports, one.pc.memory, one.control) as accelerator:
+        looks.fail("vcpu_create 0", errno.ENOMEM)
+        with pytest.raises(AcceleratorError):
+            accelerator.create_vcpu(0)
+        looks.fail("", 0)
+        accelerator.create_vcpu(0)
+        with pytest.raises(MigrationError) as raised:
+            accelerator.migration.check()
     assert str(raised.value).count("NVMM") == 1
 
 

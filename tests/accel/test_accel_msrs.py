@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nvmmconf.abi import Gpr
+from nvmmconf.abi import ExitReason, Gpr
 from nvmmconf.accel import Stop
 from nvmmconf.board.apic_bus import ApicBus
 from nvmmconf.board.clock import ManualClock
@@ -70,6 +70,7 @@ def test_a_msr_4_the_answer_is_in_eax_and_edx(rig: MakeRig, apic: Any) -> None:
     apic.base = 0xFEDC_BA98_7654_3210
     answer, one = read(rig, APIC_BASE, apic)
     assert answer == 0xFEDC_BA98_7654_3210
+    assert (one.gpr(Gpr.RAX), one.gpr(Gpr.RDX)) == (0x7654_3210, 0xFEDC_BA98)
     assert one.reasons.count("RDMSR") == 1
 
 
@@ -105,6 +106,27 @@ def test_a_msr_7_any_other_is_ignored_and_named(
         write(rig, NOBODYS, 0xABCDEF0123)
     assert "0x12345" in caplog.text
     assert "0xabcdef0123" in caplog.text
+
+
+@pytest.mark.parametrize("instruction", [RDMSR, WRMSR], ids=["rdmsr", "wrmsr"])
+def test_a_msr_8_by_getstate_and_setstate(
+    rig: MakeRig, looks: Any, exit_of: Callable[..., Any], instruction: str
+) -> None:
+    """A-MSR-4 and A-MSR-8 alike; the next entry is not made, as it may be to the same place."""
+    one = rig(code(APIC_BASE, instruction), library=looks.library)
+    runs: list[int] = []
+
+    def at_run() -> None:
+        runs.append(looks.calls.count("vcpu_setstate 0x2"))
+        if len(runs) == 2:
+            looks.returns(exit_of(ExitReason.SHUTDOWN))
+
+    looks.forget()
+    looks.at_run(at_run)
+    assert one.run().reason is Stop.RESET
+    assert runs == [0, 1]
+    assert "vcpu_getstate 0x2" in looks.calls
+    assert one.gpr(Gpr.RIP) == AFTER_RDMSR
 
 
 @pytest.mark.parametrize("instruction", [RDMSR, WRMSR], ids=["rdmsr", "wrmsr"])

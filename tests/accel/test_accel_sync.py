@@ -60,6 +60,18 @@ def test_a_sync_1_leaves_newer_registers_alone(rig: MakeRig, looks: LookAlike) -
     assert one.gpr(Gpr.RBX) == 5
 
 
+def test_a_sync_1_a_run_that_ends_before_it_begins_leaves_newer_registers_alone(
+    rig: MakeRig,
+) -> None:
+    """Who ends a run has the registers fetched, and may not lose what was changed before."""
+    one = rig()
+    one.vcpu.registers.gpr[Gpr.RBX] = 5
+    one.control.request_exit(3)
+    assert one.run().reason is Stop.EXITED
+    assert one.gpr(Gpr.RBX) == 5
+    assert one.vcpu.dirty
+
+
 def test_a_sync_2_after_reset_the_registers_are_pushed(rig: MakeRig, looks: LookAlike) -> None:
     one = rig(library=looks.library)
     one.vcpu.registers.gpr[Gpr.RSI] = 0x51
@@ -109,6 +121,27 @@ def test_a_sync_4_a_change_between_two_passes_is_pushed(rig: MakeRig) -> None:
     one.vcpu.registers.gpr[Gpr.RIP] = 3
     assert one.accelerator.resume(one.vcpu).reason is Stop.HALTED
     assert (one.vcpu.registers.rip, one.gpr(Gpr.RBX)) == (5, 2)
+
+
+def test_a_sync_4_what_a_pass_leaves_dirty_the_next_one_pushes(
+    rig: MakeRig, looks: LookAlike, exit_of: Callable[..., Any]
+) -> None:
+    """The inner loop is not left in between."""
+    one = rig(library=looks.library)
+    looks.returns(exit_of(ExitReason.NONE))
+    values = iter([0x55])
+
+    def change() -> None:
+        for value in values:
+            one.vcpu.registers.gpr[Gpr.RBX] = value
+            one.vcpu.dirty = True
+
+    looks.at_run(change)
+    looks.forget()
+    assert one.run().reason is Stop.HALTED
+    order = [call for call in looks.calls if call in (SET, "vcpu_run")]
+    assert order == [SET, "vcpu_run", SET, "vcpu_run"]
+    assert one.vcpu.vcpu.state.gprs[Gpr.RBX] == 0x55
 
 
 @pytest.mark.parametrize("code", ["e6 70 f4", "e4 70 f4"])  # out 0x70,al / in al,0x70; hlt
@@ -199,6 +232,28 @@ def test_a_post_2_another_cr8(
     once(one)
     assert one.vcpu.tpr == 6
     assert apic.tpr == (6 if with_apic else 0)
+
+
+def test_a_post_2_the_local_apic_is_told_under_the_big_lock(
+    rig: MakeRig, looks: LookAlike, exit_of: Callable[..., Any]
+) -> None:
+    held: list[tuple[int, bool]] = []
+
+    class Watched:
+        base = 0
+
+        @property
+        def tpr(self) -> int:
+            return 4
+
+        @tpr.setter
+        def tpr(self, value: int) -> None:
+            held.append((value, one.accelerator.lock._is_owned()))
+
+    one = rig(library=looks.library, apic=Watched())
+    looks.returns(exit_of(ExitReason.SHUTDOWN, cr8=6))
+    once(one)
+    assert held == [(6, True)]
 
 
 def test_a_post_2_the_same_cr8_leaves_the_apic_alone(
