@@ -50,7 +50,8 @@ object_create(uintptr_t hva, size_t size, bool keep, struct soft_object **out)
 	    PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (error == 0 && own == MAP_FAILED)
 		error = errno;
-	if (error == 0 && keep)
+	/* Only what is there can be kept: msync() says. */
+	if (error == 0 && keep && msync((void *)hva, size, MS_ASYNC) == 0)
 		memcpy(own, (void *)hva, size);
 	if (error == 0) {
 		theirs = mmap((void *)hva, size, PROT_READ | PROT_WRITE,
