@@ -32,7 +32,7 @@ help:
 	@echo 'make stress-stop   100,000 stops of a running vCPU on each profile: none is lost'
 	@echo 'make fuzz-api   ten minutes of random calls to the bundled libnvmm'
 	@echo 'make stress-smp   machines of four CPUs, started SMP_RUNS times on each profile'
-	@echo 'make mutants   small bugs put into softnvmm: its tests must notice each'
+	@echo 'make mutants   small bugs put into softnvmm and the accelerator: tests must notice each'
 	@echo 'make bench   time it: ratios, measured side by side'
 	@echo 'make clean   remove what was built (results in reports/ stay)'
 	@echo 'PYTHON=...   which Python makes the environment in .venv (3.11 or newer)'

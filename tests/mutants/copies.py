@@ -212,10 +212,9 @@ class AccelCopy(Copy):
 
     def failed(self, status: int, said: str) -> End:
         """Any failure: that the tests cannot even be collected is the mutant's doing."""
-        by = _culprit(said) or (
-            "at import" if status in (1, 2, 4) else f"pytest ends with {status}"
-        )
-        return End(Verdict.KILLED, by)
+        # A status of pytest's own, and no test to name: plugin, conftest or module do not load.
+        why = "at import" if 1 <= status <= 4 else f"pytest ends with {status}"
+        return End(Verdict.KILLED, _culprit(said) or why)
 
     def check(self, mutant: Mutant, source: Path) -> None:
         try:
