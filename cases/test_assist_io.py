@@ -261,3 +261,14 @@ def test_elements_of_one_call_downwards(vm: VirtualMachine, direction: str) -> N
     guest.next_exit()
     guest.vcpu.assist_io()
     assert guest.state().gpr[Gpr.RCX] == 99
+
+
+@requirement("K-COMM-6", "L-ST-6")
+@modes(*EVERY)
+def test_registers_come_with_the_exit(vm: VirtualMachine) -> None:
+    """An IO exit brings the general registers, so that the assist need not ask for them."""
+    guest = vm.prepare_code("    mov ebx, 0x2345\n    mov edx, 0x1234\nout_insn:\n    out dx, al\n")
+    assert isinstance(guest.next_exit(), IoExit)
+    gpr = guest.vcpu.gpr_bytes()
+    check.equal(int.from_bytes(gpr[8 * Gpr.RBX :][:8], "little"), 0x2345, "RBX")
+    check.equal(int.from_bytes(gpr[8 * Gpr.RIP :][:8], "little"), guest.symbol("out_insn"), "RIP")
