@@ -22,9 +22,10 @@ from nvmmconf.abi import (
     list_soft,
     open_library,
 )
-from nvmmconf.commands import boot, cases, faults
+from nvmmconf.commands import boot, cases, compare, faults, results
 from nvmmconf.commands.cases import CasesError
 from nvmmconf.commands.faults import FaultsError
+from nvmmconf.commands.store import StoreError
 from nvmmconf.report import ReportError
 from nvmmconf.requirements import coverage, requirements
 from nvmmconf.results import CONTROLLER_FILE, RUN_FILE, ResultsError, merge_run, save_run
@@ -135,6 +136,8 @@ def _parser() -> argparse.ArgumentParser:
     boot.add_to(commands)
     cases.add_to(commands)
     faults.add_to(commands)
+    compare.add_to(commands)
+    results.add_to(commands)
 
     command = commands.add_parser(
         "report",
@@ -199,6 +202,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         LibraryError,
         ReportError,
         ResultsError,
+        StoreError,
         TargetError,
         OSError,
     ) as error:

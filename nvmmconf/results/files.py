@@ -28,7 +28,8 @@ from nvmmconf.results.records import CaseResult, Ended, Run
 RUN_FILE = "run.jsonl"
 """Name of the merged file in a run folder."""
 
-_RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9A-Za-z]+", re.ASCII)
+RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9A-Za-z]{1,32}", re.ASCII)
+"""What the id of a run looks like; it is the name of its folder."""
 
 
 def save_run(run: Run, folder: Path) -> Path:
@@ -87,6 +88,6 @@ def find_runs(reports_dir: Path) -> list[Path]:
     folder = reports_dir / "runs"
     if not folder.is_dir():
         return []
-    found = (path for path in folder.iterdir() if _RUN_ID.fullmatch(path.name))
+    found = (path for path in folder.iterdir() if RUN_ID.fullmatch(path.name))
     runs = [p for p in found if (p / RUN_FILE).exists() or (p / CONTROLLER_FILE).exists()]
     return sorted(runs, key=lambda path: path.name, reverse=True)
