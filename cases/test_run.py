@@ -147,16 +147,12 @@ def test_run_that_fails_leaves_the_exit_alone(library: Libnvmm, kind: str, why: 
             case "bad-event":
                 guest.vcpu.inject(EventType.EXCP, 40)
                 with expect_errno(errno.EINVAL):
-                    enter(guest.vcpu)
+                    while True:  # a run may end before it looks at the event
+                        before = guest.vcpu.run()
             case "no-vcpu":
                 with guest.renamed(9), expect_errno(errno.ENOENT):
                     guest.vcpu.run()
             case "no-machine":
                 with guest.elsewhere(1 << 16), expect_errno(errno.EINVAL):
                     guest.vcpu.run()
-        if why != "bad-event":  # whose run may have returned NONE first
-            check.equal(guest.vcpu.last_exit, before, "exit structure")
-        else:
-            reason = guest.vcpu.last_exit.reason
-            allowed = (before.reason, ExitReason.NONE, ExitReason.STOPPED)
-            check(reason in allowed, "exit structure")
+        check.equal(guest.vcpu.last_exit, before, "exit structure")
