@@ -326,6 +326,30 @@ def test_cr8_is_kept(vm: VirtualMachine) -> None:
         check.equal(vcpu.state.crs[Cr.CR8], value, "CR8")
 
 
+@requirement("K-SET-13", "A-REG-4")
+@LONG
+@pytest.mark.parametrize("value", [0x10, 0x25, 0xFF])
+def test_cr8_has_four_bits(vm: VirtualMachine, value: int) -> None:
+    """Of a CR8 above 15 that the caller sets no bit above 3 is kept (SDM 3A 10.8.6, BH-78)."""
+    guest = vm.prepare_code(HALT)
+    vcpu = _over_a_run(guest, StateFlag.CRS, _cr(Cr.CR8, value, MASK))
+    assert vcpu.state.crs[Cr.CR8] <= 15
+
+
+@requirement("K-SET-17", "A-REG-7")
+@LONG
+def test_tsc_that_was_set(vm: VirtualMachine) -> None:
+    """The guest's TSC goes on from the value that the caller has set (BH-71)."""
+    guest = vm.prepare_code("    rdtsc\n" + HALT)
+    guest.vcpu.getstate(StateFlag.MSRS)
+    guest.vcpu.state.msrs[Msr.TSC] = 1 << 56
+    guest.vcpu.setstate(StateFlag.MSRS)
+    vcpu = _run(guest)
+    vcpu.getstate(StateFlag.GPRS)
+    tsc = vcpu.state.gprs[Gpr.RDX] << 32 | vcpu.state.gprs[Gpr.RAX]
+    check(1 << 56 <= tsc < 1 << 57, f"TSC {tsc:#x} is at least what was set")
+
+
 @requirement("K-SET-7")
 @LONG
 @pytest.mark.parametrize("value", [0, 1, 3, 0xFFFF_FFFF_FFFF_FFFF, 1 << 63])
