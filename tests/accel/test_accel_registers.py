@@ -193,6 +193,10 @@ def test_a_reg_6_and_10_top_of_stack_and_tags(vcpu: Vcpu, top: int) -> None:
     assert vcpu.state.fpu.fx_tw == 0b00010010
     assert vcpu.state.fpu.fx_zero == 0
     assert vcpu.state.fpu.fx_mxcsr_mask == 0xFFFF
+    found = Registers()
+    get_registers(vcpu, found)
+    assert (found.fpu.status, found.fpu.top) == (0xC7FF, top)
+    assert found.fpu.empty == registers.fpu.empty
 
 
 def test_a_reg_6_a_stray_top_in_the_status_word_does_not_count(vcpu: Vcpu) -> None:
