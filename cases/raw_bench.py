@@ -40,11 +40,14 @@ PASSING = (ExitReason.NONE, ExitReason.STOPPED)
 
 
 def enter(vcpu: Vcpu) -> Exit:
-    """Run `vcpu` until it exits."""
-    while True:
+    """Run `vcpu` until it exits.  AssertionError where it is stopped over and over."""
+    stopped = 0
+    while stopped < 100:
         taken = vcpu.run()
         if taken.reason not in PASSING:
             return taken
+        stopped += taken.reason is ExitReason.STOPPED
+    raise AssertionError("each run is STOPPED, and nobody stops it")
 
 
 class RawGuest:

@@ -211,7 +211,7 @@ CODE = {"hlt": "f4", "io": "e640", "mem": "a00020", "rdmsr": "66b9030100c00f32"}
 """What makes an exit, in real mode."""
 
 
-@requirement("L-IO-1", "L-MEM-1")
+@requirement("L-IO-1", "L-MEM-1", "L-VCPU-5")
 @pytest.mark.parametrize(
     ("assist", "code"),
     [(assist, code) for assist in ("io", "mem") for code in CODE if code != assist],

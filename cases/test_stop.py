@@ -33,6 +33,8 @@ from nvmmconf.suite import (
 SPIN = b"\xff\x06\x00\x02\xeb\xfa"
 """inc word [0x200]; jmp back"""
 COUNTER = 0x200
+RUNS = 100_000
+"""That a guest of a few thousand instructions may take, with stops coming all the time."""
 stop = needs(version=2, stop=True)
 
 
@@ -223,12 +225,13 @@ def test_stopped_guest_goes_on_where_it_was(library: Libnvmm) -> None:
 
 def guest_end(guest: RawGuest) -> str:
     """Run until HLT, or until RIP is past it: what HLT's exit may have become (BH-49)."""
-    while True:
+    for _ in range(RUNS):
         taken = guest.vcpu.run()
         if taken.reason not in PASSING:
             return taken.reason_name
         if guest.gpr(Gpr.RIP) == START + 15:
             return "HALTED"
+    return f"{RUNS} runs, and no end"
 
 
 @requirement("L-RUN-2", "K-RUN-4", "K-RUN-13")
@@ -237,8 +240,10 @@ def test_stops_lose_no_io(library: Libnvmm) -> None:
     """With stops coming all the time, each OUT of the guest is one exit, in order."""
     code = bytes.fromhex("b000 e640 fec0 3c18 75f8 f4")  # al = 0..23: out 0x40, al; hlt
     with RawGuest(library, code) as guest, _meanwhile(guest.vcpu.stop):
-        seen = []
-        while len(seen) < 24:
+        seen: list[int] = []
+        for _ in range(RUNS):
+            if len(seen) == 24:
+                break
             taken = guest.vcpu.run()
             if isinstance(taken, IoExit):
                 seen.append(guest.rax() & 0xFF)
@@ -281,7 +286,7 @@ def test_stop_takes_no_hlt_away(library: Libnvmm) -> None:
 
             thread = threading.Thread(target=stop_and_release, daemon=True)
             thread.start()
-            while True:
+            for _ in range(RUNS):
                 taken = guest.vcpu.run()
                 if taken.reason not in PASSING:
                     break
