@@ -12,8 +12,8 @@ from nvmmconf.report.text import console, quantity
 from nvmmconf.results import ExitRow, GuestRun, InsnRow
 
 # More than a reader reads, and hundreds of pages stay small; the run's file has the rest.
-_MOST_EXITS = 400
-_MOST_INSTRUCTIONS = 240
+_MOST_EXITS = 200
+_MOST_INSTRUCTIONS = 120
 _MOST_CONSOLE = 20_000
 _MOST_NOTED = 4
 

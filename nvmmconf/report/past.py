@@ -73,11 +73,9 @@ def past_of(run: Run, earlier: Sequence[PastRun], history: History) -> Past:
     changes = []
     for result in run.results:
         case, verdict = result.planned.case, result.ended.verdict
-        line = [
-            (oldest_first[position], was)
-            for position, was in verdicts.get(case, ())
-            if was is not Verdict.MISSING
-        ]
+        entries = [(oldest_first[position], was) for position, was in verdicts.get(case, ())]
+        # A run that never came to the case tells less than one before it that did.
+        line = [entry for entry in entries if entry[1] is not Verdict.MISSING] or entries
         found = standing(verdict, result.planned.known, line)
         if found.kind is not Kind.EXPECTED:
             standings[case] = found

@@ -399,8 +399,8 @@ def test_a_huge_guest_makes_a_page_of_bounded_size(tmp_path: Path) -> None:
     )
     page = only_case_page(tmp_path, huge)
     assert "The last 20,000 of 1,000,000 characters are shown." in page.words
-    assert "The last 400 of 20,000 kept exits are shown." in page.words
-    assert "240 of 10,000 instructions are shown, from number 8,881." in page.words
+    assert "The last 200 of 20,000 kept exits are shown." in page.words
+    assert "120 of 10,000 instructions are shown, from number 8,941." in page.words
     (row,) = marked(page)
     assert row.startswith(f"{9000:#x}")
 
