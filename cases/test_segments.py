@@ -508,3 +508,27 @@ def test_questions_at_cpl_3(vm: VirtualMachine, selector: int) -> None:
         check.equal(effect.end, DONE, question)
         good = selector == NEW + 8 or (selector == NEW and question != "ask_verw")
         check.equal(bool(effect.gpr[Gpr.RFLAGS] & ZF), good, f"ZF of {question}")
+
+
+# ---- task switch ----
+
+
+@requirement("K-INV-2", "A-REG-3")
+@modes(Mode.PROT32)
+def test_hardware_task_switch(vm: VirtualMachine) -> None:
+    """A jump to a TSS goes on in that task, with its registers, and TR names it (SDM 3A 7.3)."""
+    task = Descriptor(9, base=0xB000, limit=0x67, s=0)
+    go = f".byte 0xEA, 0, 0, 0, 0, {NEW:#x}, 0\nthere: hlt"
+    bench = _bench(vm, {"go": go}, task)
+    tss = bytearray(0x68)
+    values = {0x20: bench.guest.symbol("there"), 0x24: 2, 0x28: 0x1234ABCD, 0x38: 0x6000}
+    values |= {0x48: 0x10, 0x4C: 0x08, 0x50: 0x10, 0x54: 0x10, 0x58: 0x10, 0x5C: 0x10}
+    for at, value in values.items():
+        tss[at : at + 4] = value.to_bytes(4, "little")
+    bench.guest.write(0xB000, bytes(tss))
+    bench.execute("go")
+    registers = bench.guest.registers
+    check.equal(registers.gpr[Gpr.RIP], bench.guest.symbol("there") + 1, "RIP")
+    check.equal(registers.gpr[Gpr.RAX], 0x1234ABCD, "EAX")
+    check.equal(registers.gpr[Gpr.RSP], 0x6000, "ESP")
+    check.equal(registers.seg[Segment.TR], replace(task, type=11).register(NEW), "TR")
