@@ -11,7 +11,7 @@ from elftools.elf.sections import SymbolTableSection
 
 from nvmmconf.guest import GuestError, GuestLibrary, Image, Mode, Parameter
 
-PARAMETERS: dict[str, dict[str, Parameter]] = {"smp": {"cpus": 3}}
+PARAMETERS: dict[str, dict[str, Parameter]] = {"smp": {"cpus": 3}, "to_long": {"cache": 0}}
 
 ALL_SORTS = """\
     TEXT    text, "odd"
