@@ -8,7 +8,7 @@ import errno
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
-from nvmmconf.abi import Cr, ExitReason, Gpr, Segment
+from nvmmconf.abi import Cr, ExitReason, Gpr, Msr, Segment
 from nvmmconf.accel import events, exits
 from nvmmconf.accel.exits import Next
 from nvmmconf.accel.registers import Registers, SegmentRegister
@@ -172,11 +172,15 @@ def _image(vcpu: AccelVcpu, trace: Trace) -> bytes | None:
 
 
 def reset_to_init(registers: Registers) -> None:
-    """INIT: as after power-up, but x87, SSE and MSRs are kept (SDM 3A table 10-1)."""
+    """INIT: as after power-up, but x87, SSE and MSRs are kept (SDM 3A table 10-1).
+
+    Not EFER: without paging there is no long mode (APM 2, 14.1.3).
+    """
     fresh = Registers()
     registers.gpr = fresh.gpr | {Gpr.RIP: 0xFFF0, Gpr.RDX: 0x600}
     registers.cr = fresh.cr | {Cr.CR0: 0x60000010}
     registers.dr = fresh.dr
+    registers.msr = registers.msr | {Msr.EFER: 0}
     registers.seg = {segment: SegmentRegister.data(0) for segment in Segment} | {
         Segment.CS: SegmentRegister.code(0xF000, 0xFFFF0000),
         Segment.LDT: SegmentRegister(flags=0x8200),

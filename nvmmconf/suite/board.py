@@ -61,6 +61,7 @@ class Layout:
     mmio: Sequence[Mmio] = ()
     readonly: Sequence[tuple[int, int]] = ()
     unmapped: Sequence[tuple[int, int]] = ()
+    vcpus: int = 1
 
 
 class _Port:

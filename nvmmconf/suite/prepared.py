@@ -6,9 +6,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import warnings
-from collections import deque
 
-from nvmmconf.abi import EventType, ExitReason, StateFlag
+from nvmmconf.abi import EventType, ExitReason, Gpr, StateFlag
 from nvmmconf.accel import (
     Accelerator,
     AcceleratorError,
@@ -20,12 +19,12 @@ from nvmmconf.accel import (
     Stop,
 )
 from nvmmconf.accel.events import NMI_VECTOR, post_run
-from nvmmconf.accel.msrs import APIC_BASE_RESET
 from nvmmconf.guest import Image
 from nvmmconf.nvmm import Exit, HostMemory, Machine, Vcpu
 from nvmmconf.suite.board import CaseBoard, Layout
 from nvmmconf.suite.entry import entry_registers
 from nvmmconf.suite.errors import GuestHangError, UnimplementedWarning
+from nvmmconf.suite.processors import QueuedInterrupts, create_with_apics
 from nvmmconf.suite.run import VmRun
 from nvmmconf.suite.state import KernelState, kernel_state
 from nvmmconf.suite.target import Target
@@ -34,26 +33,6 @@ from nvmmconf.trace import Trace
 
 RAM_SIZE = 2 << 20
 """Bytes of RAM from GPA 0: what guests/README.md promises them."""
-
-
-class _QueuedInterrupts:
-    """An interrupt controller that gives what a case has queued, in order."""
-
-    def __init__(self) -> None:
-        self.tpr = 0
-        self.base = APIC_BASE_RESET
-        self.queue: deque[int] = deque()
-
-    def acknowledge(self) -> int | None:
-        """The next vector."""
-        return self.queue.popleft() if self.queue else None
-
-    def poll(self) -> None:
-        """Nothing becomes due by itself."""
-
-    def init(self) -> None:
-        """INIT: nothing is pending."""
-        self.queue.clear()
 
 
 class PreparedGuest:
@@ -69,7 +48,7 @@ class PreparedGuest:
         self._timeout = timeout
         self._trace = Trace()
         self._control = Control()
-        self._interrupts = _QueuedInterrupts()
+        self._interrupts = QueuedInterrupts()
         self._started = False
         with contextlib.ExitStack() as undo:
             self._ram = undo.enter_context(HostMemory(RAM_SIZE))
@@ -84,7 +63,12 @@ class PreparedGuest:
                         self._trace,
                     )
                 )
-                self._vcpu: AccelVcpu = self._accelerator.create_vcpu(0, self._interrupts)
+                if layout.vcpus == 1:
+                    self._vcpus = [self._accelerator.create_vcpu(0, self._interrupts)]
+                else:
+                    memory = self._board.memory
+                    self._vcpus = create_with_apics(self._accelerator, memory, layout.vcpus)
+                self._vcpu: AccelVcpu = self._vcpus[0]
             if self._accelerator.memory_map.failures:
                 raise AcceleratorError(self._accelerator.memory_map.failures[0], 0)
             for segment in image.segments:  # after hva_map, which zeroes (L-HVA-1)
@@ -107,8 +91,36 @@ class PreparedGuest:
 
     @property
     def vcpu(self) -> Vcpu:
-        """libnvmm's vCPU."""
+        """libnvmm's vCPU, the first of them."""
         return self._vcpu.vcpu
+
+    @property
+    def vcpus(self) -> tuple[Vcpu, ...]:
+        """All of them."""
+        return tuple(one.vcpu for one in self._vcpus)
+
+    @property
+    def cpus(self) -> tuple[Registers, ...]:
+        """The registers of every vCPU; as `registers`."""
+        for one in self._vcpus:
+            one.synchronize()
+        return tuple(one.registers for one in self._vcpus)
+
+    @property
+    def accelerator(self) -> Accelerator:
+        """The accelerator, for what it does besides running: snapshots, journals."""
+        return self._accelerator
+
+    def start(self, index: int, label: str) -> None:
+        """Have vCPU `index` begin at `label`, as the first does at `start`, and wait for no SIPI.
+
+        The stack is the first one's too.  Raises GuestError for an unknown label.
+        """
+        one = self._vcpus[index]
+        one.registers = entry_registers(self.image.entry_state)
+        one.registers.gpr[Gpr.RIP] = self.symbol(label)
+        one.after_reset()
+        one.waiting_for_sipi = one.halted = False
 
     @property
     def machine(self) -> Machine:
@@ -231,12 +243,10 @@ class PreparedGuest:
         resume, self._started = self._started, True
         if resume:
             # The registers so far belong to the run that was returned.
-            self._vcpu.registers = copy.deepcopy(self._vcpu.registers)
+            for one in self._vcpus:
+                one.registers = copy.deepcopy(one.registers)
         with Watchdog(self._timeout, self._hang, self._accelerator.kick_all):
-            if resume:
-                outcome = self._accelerator.resume(self._vcpu)
-            else:
-                outcome = self._accelerator.run(self._vcpu)
+            outcome = self._go(resume)
         self.latest = VmRun(
             image=self.image,
             outcome=outcome,
@@ -248,6 +258,7 @@ class PreparedGuest:
             ports=tuple(self._board.port_log),
             mmio=tuple(self._board.mmio_log),
             events=tuple(self._board.guest_port.events),
+            cpus=tuple(one.registers for one in self._vcpus),
             guest=self,
         )
         if self.latest.note:
@@ -259,6 +270,13 @@ class PreparedGuest:
             )
         return self.latest
 
+    def _go(self, resume: bool) -> Outcome:
+        if len(self._vcpus) > 1:
+            return self._accelerator.resume_all() if resume else self._accelerator.run_all()
+        if resume:
+            return self._accelerator.resume(self._vcpu)
+        return self._accelerator.run(self._vcpu)
+
     @property
     def _name(self) -> str:
         return f"{self.image.name} ({self.image.mode.value})"
@@ -269,8 +287,9 @@ class PreparedGuest:
 
     def _stop_raw(self) -> None:
         # Outside the accelerator's loop no thread is known to it.
-        if self.vcpu.has_stop:
-            self.vcpu.stop()
+        for vcpu in self.vcpus:
+            if vcpu.has_stop:
+                vcpu.stop()
 
     def _note(self) -> str:
         diagnostic = self.vcpu.soft_diagnostic()

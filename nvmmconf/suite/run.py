@@ -47,6 +47,8 @@ class VmRun:
     """Accesses to the devices in memory that the case answers, oldest first."""
     events: tuple[GuestEvent, ...]
     """What the guest said through the guest port, oldest first."""
+    cpus: tuple[Registers, ...]
+    """The registers of every vCPU at the end; `registers` are those of the first."""
     guest: PreparedGuest
     """The machine; it may have gone on since."""
 

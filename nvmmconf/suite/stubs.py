@@ -93,6 +93,7 @@ class Stubs:
             mmio=mmio,
             readonly=readonly,
             unmapped=unmapped,
+            vcpus=1,
             **parameters,
         )
         self._code = replace(self.guest.registers.seg[Segment.CS])

@@ -28,7 +28,7 @@ class VirtualMachine(Owned):
     All four ways to a guest raise GuestError where it cannot be built,
     AcceleratorError where no machine can be made, ValueError for a layout that
     makes no sense; where they run it, GuestHangError where it does not stop by
-    itself.  `entry`, `ports`, `mmio`, `readonly` and `unmapped` are as in
+    itself.  `entry`, `ports`, `mmio`, `readonly`, `unmapped` and `vcpus` are as in
     docs/writing-cases.md.
     """
 
@@ -63,10 +63,11 @@ class VirtualMachine(Owned):
         mmio: Sequence[Mmio] = (),
         readonly: Sequence[tuple[int, int]] = (),
         unmapped: Sequence[tuple[int, int]] = (),
+        vcpus: int = 1,
         **parameters: Parameter,
     ) -> VmRun:
         """Assemble guest `name`, load it into a fresh machine and run it until it stops."""
-        layout = Layout(ports or {}, mmio, readonly, unmapped)
+        layout = Layout(ports or {}, mmio, readonly, unmapped, vcpus)
         return self._load(self._named(name, parameters), layout, entry).run()
 
     def run_code(
@@ -79,10 +80,11 @@ class VirtualMachine(Owned):
         mmio: Sequence[Mmio] = (),
         readonly: Sequence[tuple[int, int]] = (),
         unmapped: Sequence[tuple[int, int]] = (),
+        vcpus: int = 1,
         **parameters: Parameter,
     ) -> VmRun:
         """`boot`, of the instructions in `source`."""
-        layout = Layout(ports or {}, mmio, readonly, unmapped)
+        layout = Layout(ports or {}, mmio, readonly, unmapped, vcpus)
         return self._load(self._inline(source, parameters), layout, entry).run()
 
     def prepare(
@@ -95,10 +97,11 @@ class VirtualMachine(Owned):
         mmio: Sequence[Mmio] = (),
         readonly: Sequence[tuple[int, int]] = (),
         unmapped: Sequence[tuple[int, int]] = (),
+        vcpus: int = 1,
         **parameters: Parameter,
     ) -> PreparedGuest:
         """`boot`, up to the first instruction."""
-        layout = Layout(ports or {}, mmio, readonly, unmapped)
+        layout = Layout(ports or {}, mmio, readonly, unmapped, vcpus)
         return self._load(self._named(name, parameters), layout, entry)
 
     def prepare_code(
@@ -111,10 +114,11 @@ class VirtualMachine(Owned):
         mmio: Sequence[Mmio] = (),
         readonly: Sequence[tuple[int, int]] = (),
         unmapped: Sequence[tuple[int, int]] = (),
+        vcpus: int = 1,
         **parameters: Parameter,
     ) -> PreparedGuest:
         """`run_code`, up to the first instruction."""
-        layout = Layout(ports or {}, mmio, readonly, unmapped)
+        layout = Layout(ports or {}, mmio, readonly, unmapped, vcpus)
         return self._load(self._inline(source, parameters), layout, entry)
 
     def boot_image(self, image: Image) -> VmRun:
