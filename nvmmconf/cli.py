@@ -22,7 +22,7 @@ from nvmmconf.abi import (
     list_soft,
     open_library,
 )
-from nvmmconf.commands import boot, cases, compare, faults, results
+from nvmmconf.commands import boot, cases, compare, doctor, faults, results
 from nvmmconf.commands.cases import CasesError
 from nvmmconf.commands.faults import FaultsError
 from nvmmconf.commands.store import StoreError
@@ -133,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=metadata.version("nvmmconf"))
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
+    doctor.add_to(commands)
     boot.add_to(commands)
     cases.add_to(commands)
     faults.add_to(commands)

@@ -215,6 +215,12 @@ def _start(library: Libnvmm) -> Capability:
         capability = query_capability(library)
     except NvmmError as error:
         raise AcceleratorError(f"{library.path}: {error}", error.errno or 0) from error
+    check_capability(library, capability)
+    return capability
+
+
+def check_capability(library: Libnvmm, capability: Capability) -> None:
+    """A-INIT-3 and A-INIT-4: raise AcceleratorError for an NVMM that is not the one written for."""
     if capability.version < OLDEST_VERSION:
         raise AcceleratorError(
             f"{library.path}: NVMM version {capability.version} is older than {OLDEST_VERSION}",
@@ -226,4 +232,3 @@ def _start(library: Libnvmm) -> Capability:
             f" not {STATE_SIZE}",
             EPROGMISMATCH,
         )
-    return capability
