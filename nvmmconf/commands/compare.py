@@ -61,6 +61,9 @@ def _compare(arguments: argparse.Namespace) -> int:
         print(f"nvmmconf: {error}", file=sys.stderr)
         return 2
     (before, old), (after, new) = sides
+    # Of an area or a target that B has not nothing is gone.
+    ran = set(map(_place, new))
+    old = {case: one for case, one in old.items() if _place(case) in ran}
     changes = compare(old, new)
     _print(changes)
     counted = {
@@ -72,6 +75,10 @@ def _compare(arguments: argparse.Namespace) -> int:
     same = len(new) - len([one for one in changes if one.after is not None])
     print(f"{before} -> {after}: {listed([*words, quantity(same, 'result') + ' as before'])}")
     return 1 if Change.REGRESSION in counted else 0
+
+
+def _place(case: str) -> tuple[str, str]:
+    return case.partition("/")[0], case.rpartition("@")[2]
 
 
 def _outcomes(reports: Path, word: str) -> tuple[str, Mapping[str, Outcome]]:
