@@ -15,7 +15,6 @@ from nvmmconf.suite import (
     Cr,
     ExitReason,
     Gpr,
-    Level,
     Mode,
     StateFlag,
     Vcpu,
@@ -266,7 +265,7 @@ def test_leaf_d_follows_xcr0(vm: VirtualMachine) -> None:
     check(sizes[0] <= sizes[1], "x87 alone needs no more")
 
 
-@requirement("K-CPUID-11", level=Level.INFO)
+@requirement("K-CPUID-11")
 @modes(Mode.LONG64)
 def test_leaf_d_with_x87_alone_has_room_for_the_header(vm: VirtualMachine) -> None:
     """The size for x87 alone includes the header, which XSAVE writes at 512 (SDM 1 13.4)."""

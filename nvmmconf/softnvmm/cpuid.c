@@ -23,9 +23,10 @@ enum { A, B, C, D };		/* out[] of cpu_cpuid() */
 #define EXT8_EBX		0x00000205u
 #define EXT8_ECX_ID_SIZE	(7u << 12)
 
-/* Legacy FXSAVE area alone, and with the 64-byte header behind it. */
+/* The legacy area and the 64-byte header behind it, which XSAVE writes whatever
+ * XCR0 has (SDM 1 13.4); and what NVMM says of x87 alone. */
+#define XSAVE_SIZE		576u
 #define XSAVE_SIZE_X87		172u
-#define XSAVE_SIZE_SSE		576u
 
 static void
 zero(uint32_t out[4])
@@ -46,8 +47,10 @@ edit_xsave(const struct soft_vcpu *v, uint64_t subleaf, uint32_t out[4])
 	switch (subleaf) {
 	case 0:
 		out[A] = (uint32_t)SOFT_XCR0_MASK;
-		out[B] = (v->cpu.xcr0 & 2) ? XSAVE_SIZE_SSE : XSAVE_SIZE_X87;
-		out[C] = XSAVE_SIZE_SSE;
+		out[B] = (v->cpu.xcr0 & 2) == 0 &&
+		    SOFT_QUIRK(v->model, SOFT_Q_CPUID_X87_SIZE) ?
+		    XSAVE_SIZE_X87 : XSAVE_SIZE;
+		out[C] = XSAVE_SIZE;
 		if (SOFT_FAULT(v->model, SOFT_F_CPUID_XSAVE))
 			out[C] -= 64;
 		out[D] = (uint32_t)(SOFT_XCR0_MASK >> 32);

@@ -530,6 +530,7 @@ TEST(cpuid_exit_overwrites_registers)
 TEST(cpuid_64bit_input)			{ cpuid(0x100000000); }
 TEST(cpuid_hypervisor_leaves_raw)	{ cpuid(0x40000001); }
 TEST(cpuid_tsc_khz_raw)			{ cpuid(0x40000010); }
+TEST(cpuid_xsave_size_without_header)	{ cpuid(0xD); }		/* XCR0 is 1 */
 
 /* No scenario: which profile has which quirk, and its capability. */
 TEST(profiles)
