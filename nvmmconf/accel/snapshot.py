@@ -139,9 +139,9 @@ def _save_ram(block: RamBlock) -> RamSnapshot:
 def _pages_in_use(data: memoryview) -> Iterator[tuple[int, bytes]]:
     nothing = bytes(PAGE_SIZE)
     for offset in range(0, len(data), PAGE_SIZE):
-        page = data[offset : offset + PAGE_SIZE]
+        page = bytes(data[offset : offset + PAGE_SIZE])  # bytes compare fast, views one by one
         if page != nothing:
-            yield offset, bytes(page)
+            yield offset, page
 
 
 def _restore_ram(block: RamBlock, saved: RamSnapshot) -> None:

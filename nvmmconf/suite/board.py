@@ -98,6 +98,10 @@ class _Port:
 class _Device:
     """One device in memory; notes every access."""
 
+    def take_over(self, other: _Device) -> None:
+        """Hold what `other` holds."""
+        self._bytes[:] = other._bytes
+
     def __init__(self, mmio: Mmio, log: list[MmioAccess]) -> None:
         self._mmio = mmio
         self._log = log
@@ -153,6 +157,7 @@ class CaseBoard:
         self.console = DebugConsole()
         self.port_log: list[PortAccess] = []
         self.mmio_log: list[MmioAccess] = []
+        self._devices: list[_Device] = []
         self.ports.claim(debugcon.PORT, 1, self.console)
         self.ports.claim(testdev.PORT, testdev.PORT_COUNT, TestDevice(on_exit))
         self.guest_port = GuestPort(self.memory, on_exit)
@@ -160,6 +165,11 @@ class CaseBoard:
         for port, answer in layout.ports.items():
             self.ports.claim(port, 1, _Port(port, answer, self.port_log))
         self._map(ram, layout)
+
+    def take_over(self, other: CaseBoard) -> None:
+        """Hold what the devices of `other` hold, a board of the same layout."""
+        for mine, others in zip(self._devices, other._devices, strict=True):
+            mine.take_over(others)
 
     def _map(self, ram: Pages, layout: Layout) -> None:
         block = RamBlock(ram, ram.size)
@@ -174,6 +184,7 @@ class CaseBoard:
         for mmio in layout.mmio:
             _check(mmio.gpa, mmio.size)
             device = _Device(mmio, self.mmio_log)
+            self._devices.append(device)
             region = Region("device", RegionKind.DEVICE, mmio.gpa, mmio.size, device=device)
             self.memory.overlay(region)
 

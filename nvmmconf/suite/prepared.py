@@ -19,6 +19,7 @@ from nvmmconf.accel import (
     Stop,
 )
 from nvmmconf.accel.events import NMI_VECTOR, post_run
+from nvmmconf.accel.snapshot import restore, save
 from nvmmconf.guest import Image
 from nvmmconf.nvmm import Exit, HostMemory, Machine, Vcpu
 from nvmmconf.suite.board import CaseBoard, Layout
@@ -35,6 +36,23 @@ RAM_SIZE = 2 << 20
 """Bytes of RAM from GPA 0: what guests/README.md promises them."""
 
 
+class _StopAt:
+    """A journal that writes nothing down: it ends the run at one pass of the loop."""
+
+    def __init__(self, passes: int, control: Control) -> None:
+        self._left = passes
+        self._control = control
+
+    def look(self, vcpu: AccelVcpu) -> None:
+        """A pass begins."""
+        self._left -= 1
+        if self._left == 0:
+            self._control.request(Outcome(Stop.STOPPED))
+
+    def ended(self, vcpu: AccelVcpu, outcome: Outcome) -> None:
+        """Nothing to write down."""
+
+
 class PreparedGuest:
     """A guest in a machine of its own; `run` starts it, or goes on.
 
@@ -43,6 +61,7 @@ class PreparedGuest:
 
     def __init__(self, target: Target, image: Image, timeout: float, layout: Layout) -> None:
         self.image = image
+        self.layout = layout
         self.latest: VmRun | None = None
         """The run that ended last."""
         self._timeout = timeout
@@ -235,19 +254,22 @@ class PreparedGuest:
                 if self._control.outcome is not None:
                     raise GuestHangError(f"{self._name} had no exit for {self._timeout:g} s")
 
-    def run(self) -> VmRun:
+    def run(self, passes: int | None = None) -> VmRun:
         """Run the guest, or run it on, until it stops by itself.
 
+        With `passes` it is STOPPED when the accelerator's loop begins that pass, from 1
+        on, between two exits; such a run counts for nothing, least of all its checks.
         Raises GuestHangError where the watchdog had to stop it.
         """
         resume, self._started = self._started, True
+        self._accelerator.journal = None if passes is None else _StopAt(passes, self._control)
         if resume:
             # The registers so far belong to the run that was returned.
             for one in self._vcpus:
                 one.registers = copy.deepcopy(one.registers)
         with Watchdog(self._timeout, self._hang, self._accelerator.kick_all):
             outcome = self._go(resume)
-        self.latest = VmRun(
+        run = VmRun(
             image=self.image,
             outcome=outcome,
             registers=self._vcpu.registers,
@@ -261,14 +283,24 @@ class PreparedGuest:
             cpus=tuple(one.registers for one in self._vcpus),
             guest=self,
         )
-        if self.latest.note:
-            warnings.warn(self.latest.note, UnimplementedWarning, stacklevel=3)
+        if passes is None or outcome.reason is not Stop.STOPPED:
+            self.latest = run
+        if run.note:
+            warnings.warn(run.note, UnimplementedWarning, stacklevel=3)
         if outcome.reason is Stop.HANG:
             raise GuestHangError(
-                f"{self._name} ran for {self._timeout:g} s"
-                f" and was stopped at RIP {self.latest.rip!r}"
+                f"{self._name} ran for {self._timeout:g} s and was stopped at RIP {run.rip!r}"
             )
-        return self.latest
+        return run
+
+    def take_over(self, other: PreparedGuest) -> None:
+        """Be where `other` has stopped: machine, devices; not what they have noted.
+
+        `other` is to have the same layout.  Raises SnapshotError.
+        """
+        restore(self._accelerator, save(other._accelerator))
+        self._interrupts.queue = other._interrupts.queue.copy()
+        self._board.take_over(other._board)
 
     def _go(self, resume: bool) -> Outcome:
         if len(self._vcpus) > 1:

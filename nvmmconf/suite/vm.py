@@ -121,6 +121,17 @@ class VirtualMachine(Owned):
         layout = Layout(ports or {}, mmio, readonly, unmapped, vcpus)
         return self._load(self._inline(source, parameters), layout, entry)
 
+    def moved(self, guest: PreparedGuest) -> PreparedGuest:
+        """A new machine with all that `guest` is, which has stopped and is destroyed.
+
+        Raises SnapshotError where it cannot be saved or restored.
+        """
+        new = self._load(guest.image, guest.layout)
+        new.take_over(guest)
+        self._prepared.remove(guest)
+        guest.close()
+        return new
+
     def boot_image(self, image: Image) -> VmRun:
         """`boot`, of an image that was built already."""
         return self._load(image, Layout()).run()
