@@ -86,18 +86,24 @@ def run_threads(accelerator: Accelerator, vcpus: Sequence[AccelVcpu]) -> Outcome
         threading.Thread(target=thread, args=(vcpu,), name=f"vCPU {vcpu.index}", daemon=True)
         for vcpu in vcpus
     ]
-    try:
-        for one in threads:
-            one.start()
-        while running:
-            done.wait()
-    except BaseException as error:
-        interrupted.append(error)
-        accelerator.control.request(Outcome(Stop.STOPPED))
-        begun = {vcpu for vcpu, one in zip(vcpus, threads, strict=True) if one.ident is not None}
-        while running & begun:
-            done.wait()
-        raise
+    while True:
+        try:
+            if interrupted:
+                accelerator.control.request(Outcome(Stop.STOPPED))
+                accelerator.kick_all()  # the request may have been interrupted on its way
+            else:
+                for one in threads:
+                    one.start()
+            begun = {vcpu for vcpu, one in zip(vcpus, threads, strict=True) if one.ident}
+            while running & begun:
+                done.wait()
+            break
+        except BaseException as error:
+            # The first counts.  A second Ctrl-C does not end the wait: the machine must
+            # not be destroyed, nor the kick's handler taken away, under a running vCPU.
+            interrupted.append(error)
+    if interrupted:
+        raise interrupted[0]
     for one in threads:
         one.join()
     return accelerator.control.outcome or ended[0]

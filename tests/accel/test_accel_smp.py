@@ -294,6 +294,55 @@ def test_ctrl_c_stops_every_vcpu_and_is_raised(rig: MakeRig) -> None:
     assert (one.vcpu._thread, ap._thread) == (None, None)
 
 
+def test_a_second_ctrl_c_leaves_no_vcpu_running(rig: MakeRig) -> None:
+    """It comes while a vCPU is still in a device; what is owned may be destroyed after run_all."""
+    one = rig("e6 70 eb fe")
+    inside, go = threading.Event(), threading.Event()
+    left: list[str] = []
+
+    class Slow:
+        def port_read(self, offset: int, size: int) -> int:
+            return 0
+
+        def port_write(self, offset: int, size: int, value: int) -> None:
+            inside.set()
+            go.wait()
+            sum(range(3_000_000))
+            left.append("device")
+
+    one.pc.ports.claim(0x70, 1, Slow())
+    presses: list[int] = []
+
+    def handler(number: int, frame: object) -> None:
+        presses.append(number)
+        if len(presses) == 2:
+            go.set()
+        raise KeyboardInterrupt
+
+    def press() -> None:
+        main = threading.main_thread().ident
+        assert main is not None
+        inside.wait()
+        signal.pthread_kill(main, signal.SIGINT)
+        while one.control.outcome is None:
+            pass
+        signal.pthread_kill(main, signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, handler)
+    thread = threading.Thread(target=press)
+    try:
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            one.accelerator.run_all()
+        assert left == ["device"]
+        assert one.vcpu._thread is None
+    finally:
+        thread.join()
+        signal.signal(signal.SIGINT, before)
+    assert len(presses) == 2
+    assert one.control.outcome == Outcome(Stop.STOPPED)
+
+
 def test_spinning_vcpus_all_leave_when_one_ends_the_run(rig: MakeRig) -> None:
     one = rig("e6 f4 f4")
     one.put(0x2000, SPIN)
