@@ -192,6 +192,7 @@ class LocalApic:
 
     def save(self) -> ApicState:
         """All it remembers."""
+        self._timer.settle()
         return ApicState(
             self.apic_id,
             self._base,
@@ -522,6 +523,7 @@ class LocalApic:
         """Write the 32 bits at `offset`, a multiple of 16; a reserved one is an error."""
         if Register.ISR <= offset < Register.ESR:
             return
+        self._timer.settle()
         register = self._known(offset)
         match register:
             case Register.ID:

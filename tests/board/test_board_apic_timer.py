@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from nvmmconf.board.apic_timer import MERGE_NS, TICK_NS, ApicTimer
 from nvmmconf.board.clock import ManualClock
+from nvmmconf.board.local_apic import LocalApic
 
-TIMER, INITIAL, CURRENT, DIVIDE = 0x320, 0x380, 0x390, 0x3E0
+SVR, TIMER, INITIAL, CURRENT, DIVIDE = 0x0F0, 0x320, 0x380, 0x390, 0x3E0
 # Figure 10-10: bits 0, 1 and 3.
 DIVISORS = {0b0000: 2, 0b0001: 4, 0b0010: 8, 0b0011: 16, 0b1000: 32, 0b1001: 64, 0b1010: 128}
 DIVISORS[0b1011] = 1
@@ -208,3 +209,48 @@ def test_disabled_by_software_it_counts_on_without_an_alarm() -> None:
     assert not rig.clock.armed
     rig.clock.advance(20)
     assert rig.read(CURRENT) == 90
+
+
+class _LateClock(ManualClock):
+    """A clock whose alarms come late, as one whose thread waits for the board's lock."""
+
+    def pass_unseen(self, ns: int) -> None:
+        """Time passes, and no alarm is called yet."""
+        self._now += ns
+
+
+@pytest.mark.parametrize("register", [TIMER, DIVIDE, INITIAL, SVR])
+@pytest.mark.parametrize("value", [0, MASKED])
+def test_an_expiry_comes_before_what_is_written_after_it(register: int, value: int) -> None:
+    """Masked, disabled or started anew later, it has been an interrupt already."""
+    rig = Rig()
+    clock = _late(rig)
+    rig.write(TIMER, 0x40)
+    rig.write(INITIAL, 1000)
+    clock.pass_unseen(5000 * 2 * TICK_NS)
+    rig.write(register, value)
+    assert taken(rig)
+    clock.advance(0)
+    assert not taken(rig)
+
+
+def test_an_expiry_whose_alarm_is_late_is_saved() -> None:
+    """What was counted down is not lost between two machines."""
+    rig = Rig()
+    clock = _late(rig)
+    rig.write(TIMER, 0x40)
+    rig.write(INITIAL, 1000)
+    clock.pass_unseen(5000 * 2 * TICK_NS)
+    other = Rig()
+    other.apic.load(rig.apic.save())
+    other.clock.advance(0)
+    assert taken(other)
+
+
+def _late(rig: Rig) -> _LateClock:
+    """Give the rig's APIC such a clock."""
+    clock = _LateClock()
+    rig.apic = LocalApic(0, rig.bus, clock, rig.inta, is_bsp=True)
+    rig.apic.connect(rig.cpu)
+    rig.write(SVR, 0x1FF)
+    return clock
