@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -188,8 +189,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _have_streams() -> None:
+    """Python has None for a stream that was closed before it began (`>&-`)."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the result is its exit status: its own, 1 for an error, 2 for usage."""
+    _have_streams()
     arguments = _parser().parse_args(argv)
     act: Callable[[argparse.Namespace], int | None] = arguments.act
     try:

@@ -20,8 +20,8 @@ class Console(Owned):
     """Writes what each source prints to `stream` in whole lines, so that they do not mix.
 
     A line that does not end is shown after PATIENCE, and goes on while nobody
-    else prints.  Where nobody reads the stream any more, `gone` is called once,
-    and the rest is lost.
+    else prints.  Where nobody reads the stream any more, or it takes no more,
+    `gone` is called once, and the rest is lost.
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
@@ -34,7 +34,9 @@ class Console(Owned):
         self._open: Source | None = None
         """Whose line on the stream has not ended."""
         self.closed = False
-        """Nobody reads the stream any more."""
+        """Nothing more can be written to the stream."""
+        self.failure: OSError | None = None
+        """Why, unless nobody reads it any more."""
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True, name="console")
         self._thread.start()
@@ -61,6 +63,13 @@ class Console(Owned):
         with self._mutex:
             self._show_all()
             self._end_line()
+
+    def show(self, data: bytes) -> None:
+        """Show what is not a guest's, on lines of its own."""
+        with self._mutex:
+            self._show_all()
+            self._end_line()
+            self._write(data)
 
     def _watch(self) -> None:
         while not self._over.wait(PATIENCE / 4):
@@ -92,6 +101,8 @@ class Console(Owned):
         try:
             self._stream.write(data)
             self._stream.flush()
-        except BrokenPipeError:
+        except OSError as error:
             self.closed = True
+            if not isinstance(error, BrokenPipeError):
+                self.failure = error
             self.gone()

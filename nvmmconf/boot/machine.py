@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from nvmmconf.abi import StateFlag
 from nvmmconf.accel import Accelerator, AcceleratorError, AccelVcpu, Control, Outcome, Stop
+from nvmmconf.board.apic_registers import BROADCAST
 from nvmmconf.board.clock import HostClock
 from nvmmconf.board.layout import ABOVE_4G, CONVENTIONAL_END, EXTENDED, SMALLEST, usable_ram
 from nvmmconf.board.pc import Firmware, Pc, PcEvents, Source
@@ -40,6 +41,8 @@ class MachineSize:
             raise BootError(f"memory of {self.memory >> 10} KiB: at least 2 MiB are needed")
         if self.cpus < 1:
             raise BootError(f"{self.cpus} CPUs: at least 1 is needed")
+        if self.cpus > BROADCAST:
+            raise BootError(f"{self.cpus} CPUs: an xAPIC's ID tells at most {BROADCAST} apart")
 
     def check(self, target: Target) -> None:
         """Raise BootError where `target` cannot have it."""

@@ -64,7 +64,7 @@ exit status:
   0    the guest halted, and nothing will wake it
   2    no guest was run: bad usage, a bad image, no NVMM
   4    the guest asked for a reset, or triple-faulted (--reboot: it is started again)
-  6    NVMM or a device failed
+  6    NVMM or a device failed, or standard output
   124  --timeout was up
   130  Ctrl-C
 
@@ -313,9 +313,13 @@ def _run(
         console.end_line()
         status = _tell(outcome, machine, console)
         if arguments.screen:
-            print(machine.pc.screen())
+            text = f"{machine.pc.screen()}\n"
+            console.show(text.encode(sys.stdout.encoding, "replace"))
         if trace is not None:
             _write_trace(arguments.trace, trace)
+        if console.failure is not None:
+            _say(f"cannot write to standard output: {console.failure.strerror}")
+            return Status.FAILED
         return status
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -133,6 +134,44 @@ def test_nobody_reads_the_output(image: Path) -> None:
     assert "rror" not in errors
 
 
+def test_ctrl_c_again_does_no_harm(image: Path) -> None:
+    """Whoever is impatient presses it many times: no signal of ours ends the process."""
+    image.write_bytes(b"\xb0\x2a\xe6\xe9\xb0\x0a\xe6\xe9" + SPIN)
+    with subprocess.Popen(
+        [*COMMAND, str(image), *AT, "long64", "--smp", "4", *SMALL],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "*\n"
+        for _ in range(20):
+            process.send_signal(signal.SIGINT)
+        process.communicate(timeout=BACKSTOP)
+    assert process.returncode in (130, -signal.SIGINT)
+
+
+def test_standard_output_was_closed(image: Path) -> None:
+    """As `nvmmconf boot ... >&-`: the guest runs, and its output is lost."""
+    image.write_bytes(b"\xb0\x0a\xe6\xe9" + HALT)
+    line = shlex.join([*COMMAND, str(image), *AT, "prot32", *SMALL]) + " >&-"
+    done = subprocess.run(
+        ["/bin/sh", "-c", line], capture_output=True, text=True, timeout=BACKSTOP, check=False
+    )
+    assert done.returncode == 0
+    assert "halted for good" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_screen_in_what_the_terminal_has(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A box that the terminal's encoding lacks is no reason for a traceback."""
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    # mov dword ptr [0xb8000], 0xC9 (a corner) | 'i' << 16
+    image.write_bytes(bytes.fromhex("c705 00800b00 c9076907") + HALT)
+    done = run(image, *AT, "prot32", "--screen", *SMALL)
+    assert (done.returncode, done.stdout) == (0, "?i\n")
+
+
 def test_the_trace_has_a_line_an_exit(image: Path, tmp_path: Path) -> None:
     image.write_bytes(b"\xb0\x41\xe6\xe9\xb0\x00\xe6\xf4")
     trace = tmp_path / "trace"
@@ -174,6 +213,8 @@ _REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "no such memory": (("IMAGE", "--memory", "999999G"), "at most"),
     "no CPU": (("IMAGE", "--smp", "0"), "at least 1"),
     "too many": (("IMAGE", "--smp", "999"), "at most"),
+    # 0xFF as a destination means everybody (SDM 3A 10.6.2.1).
+    "no ID is left": (("IMAGE", *AT, "prot32", "--smp", "256"), "at most 255"),
     "negative": (("IMAGE", "--smp", "-1"), "--smp"),
     "timeout": (("IMAGE", "--timeout", "never"), "seconds"),
     "profile": (("IMAGE", *AT, "prot32", "--profile", "v9"), "no profile 'v9'"),

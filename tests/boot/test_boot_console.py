@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 
 from nvmmconf.abi import Cr, Gpr, Msr, Segment
@@ -52,6 +53,21 @@ def test_a_stream_that_nobody_reads_is_told_once() -> None:
     with Console(_Closed()) as console:
         console.gone = lambda: told.append(True)
         say(console, Source.COM1, b"a\nb\nc\n")
+    assert told == [True]
+
+
+class _Full(io.BytesIO):
+    def write(self, data: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_stream_that_takes_no_more_is_told_and_no_fault_of_a_device() -> None:
+    told: list[bool] = []
+    with Console(_Full()) as console:
+        console.gone = lambda: told.append(True)
+        say(console, Source.COM1, b"a\nb\n")
+        assert console.failure is not None
+        assert console.failure.errno == errno.ENOSPC
     assert told == [True]
 
 
