@@ -94,7 +94,7 @@ work=$state/work
 rm -rf "$work"
 mkdir "$work" || exit 3
 trap 'rm -rf "$work"' EXIT
-trap 'exit 3' HUP INT TERM
+trap 'rm -f "$state/current"; exit 3' HUP INT TERM
 nvmmconf() {
 	"$python" -m nvmmconf.cli "$@"
 }

@@ -49,4 +49,5 @@ def _conclusion(around: Surroundings, opening: Opening, can_run: bool) -> str:
     if opening.library.has_soft:
         here = " It says nothing of this kernel's NVMM." if around.is_netbsd else ""
         return f"The suite can run here, on softnvmm, the libnvmm in software: {names}.{here}"
-    return f"The suite can run here, on this kernel's NVMM: {names}."
+    whose = "this kernel's NVMM" if around.is_netbsd else f"the NVMM behind {opening.library.path}"
+    return f"The suite can run here, on {whose}: {names}."

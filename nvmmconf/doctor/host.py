@@ -28,7 +28,7 @@ _NVMM_VERSIONS = {9: 1, 10: 2}
 """The NVMM of a NetBSD release (L-VER-1, L-VER-2)."""
 
 _MACHINES = ("amd64", "x86_64")
-_ANOTHER_SYSTEM = "kernel conformance needs NetBSD/amd64 9 or newer"
+_ANOTHER_SYSTEM = "NetBSD's own NVMM is tested on NetBSD/amd64 9 or newer"
 
 
 def netbsd_major(release: str) -> int | None:
@@ -47,7 +47,7 @@ def system(around: Surroundings) -> Finding:
             "use a machine whose uname -m is amd64 or x86_64",
         )
     if not around.is_netbsd:
-        return ok("system", f"{name}: no NVMM in its kernel; {_ANOTHER_SYSTEM}")
+        return ok("system", f"{name}: not NetBSD; {_ANOTHER_SYSTEM}")
     major = netbsd_major(around.release)
     if major is None:
         return note("system", f"{name}: a release of NetBSD that begins with no number")
