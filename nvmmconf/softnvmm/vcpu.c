@@ -132,6 +132,8 @@ vcpu_init(struct soft_machine *m, struct soft_vcpu *v, uint32_t cpuid)
 	cpu_reset(&v->cpu);
 	soft_chaos_begin(v);
 	v->cpu.intercepts = m->model.profile->vendor->intercepts(&m->model);
+	if (m->model.host->ncpuid != 0)
+		v->cpu.intercepts |= CPU_CPUID_FOREIGN;
 
 	/* K-COMM-1: everything is cached, nothing waits. */
 	soft_state_reset(v->model, &page->comm.state);

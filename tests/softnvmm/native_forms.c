@@ -141,7 +141,8 @@ walk(const struct opcode *op, struct form f)
 		f.operand = op->operand;
 	if (op->by == BY_NOTHING) {
 		f.op = op;
-		if (op->execute != NULL && op->execute != op_gap)
+		if (op->execute != NULL && op->execute != op_gap &&
+		    op->execute != op_absent)
 			leaf(f);
 		return;
 	}

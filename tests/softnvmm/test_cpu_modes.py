@@ -2,7 +2,7 @@
 """Reset, modes, segments, privileges and what control registers refuse: the words of the SDM."""
 
 import pytest
-from cpu_machine import CR8_WRITE, EXEC, Cpu, Exit, assemble
+from cpu_machine import CPUID_FOREIGN, CR8_WRITE, EXEC, Cpu, Exit, assemble
 from cpu_scene import DE, GP, IF, NP, PF, RSVD, SS, UD, P, real, real_vector
 
 
@@ -257,6 +257,26 @@ def test_what_is_not_implemented_is_ud_and_counted(cpu):
     real(cpu, "ud2")
     assert real_vector(cpu) == UD
     assert cpu["unimplemented"] == 1
+
+
+# SDM 2, APM 3: each is #UD where its CPUID bit is clear (test_cpu_fpu.py: what CPUID says).
+ABSENT = [
+    "rdrand eax", "rdseed cx", "vmptrld [0x7000]", "vmptrst [0x7000]", "vmclear [0x7000]",
+    "vmxon [0x7000]", "vmread eax, ecx", "vmwrite eax, ecx", "pabsd xmm0, xmm1",
+    "pmulld xmm0, xmm1", "aesenc xmm0, xmm1", "femms",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("source", ABSENT)
+def test_what_cpuid_does_not_show_is_ud_and_not_counted(cpu, source):
+    real(cpu, source)
+    assert real_vector(cpu) == UD
+    assert cpu["unimplemented"] == 0
+    real(cpu, source)
+    cpu["intercepts"] = CPUID_FOREIGN
+    assert real_vector(cpu) == UD
+    vmx = source.startswith("vm")  # always #UD outside VMX operation
+    assert cpu["unimplemented"] == (0 if vmx else 1)
 
 
 def test_code_written_by_itself_is_seen(cpu):

@@ -67,6 +67,9 @@ struct cpu_seg {
 #define CPU_CR8_WIDE			0x8000u
 /* PDPTEs are registers, which only the guest's writes to CR0, CR3, CR4 load. */
 #define CPU_PDPTES_HELD			0x10000u
+/* CPUID answers for another processor, which may have more: what of it is not
+ * here is counted. */
+#define CPU_CPUID_FOREIGN		0x20000u
 
 enum cpu_exit_reason {
 	CPU_EXIT_BUDGET,	/* the instruction budget is used up */

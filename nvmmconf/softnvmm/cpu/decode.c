@@ -129,7 +129,7 @@ static const struct opcode *
 decode_vex(struct exec *x)
 {
 	static const uint8_t pp_rep[4] = { 0, 0, 0xF3, 0xF2 };
-	static const struct opcode none, avx = { .execute = op_gap };
+	static const struct opcode none, avx = { .execute = op_absent };
 	struct insn *in = &x->in;
 	bool long_form = in->opcode == 0xC4, bad = in->lock || in->prefix66 || in->rep || in->rex;
 	uint8_t first, last;

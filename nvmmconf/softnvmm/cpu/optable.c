@@ -5,7 +5,9 @@
  *
  * A row without a routine is no instruction on this processor: #UD.  A row
  * GAP(name) is an instruction that is still to be written: #UD too, but
- * counted in cpu->unimplemented.
+ * counted in cpu->unimplemented.  ABSENT(name) is of an extension that this
+ * processor's CPUID does not show: #UD as it should be, and counted only where
+ * another's CPUID answers.
  */
 #include "optable.h"
 
@@ -15,11 +17,20 @@ op_gap(struct exec *x)
 	unimplemented(x);
 }
 
+void
+op_absent(struct exec *x)
+{
+	if (x->cpu->intercepts & CPU_CPUID_FOREIGN)
+		unimplemented(x);
+	ud(x);
+}
+
 #define R0(h, f)		{ .execute = op_##h, .flags = (f) }
 #define R1(h, f, a)		{ .execute = op_##h, .flags = (f), .operand = { a } }
 #define R2(h, f, a, b)		{ .execute = op_##h, .flags = (f), .operand = { a, b } }
 #define R3(h, f, a, b, c)	{ .execute = op_##h, .flags = (f), .operand = { a, b, c } }
 #define GAP(name)		{ .execute = op_gap }
+#define ABSENT(name)		{ .execute = op_absent }
 #define SUB(how, t)		{ .by = (how), .table = (t) }
 /* A group whose rows share their operands. */
 #define GROUP(t, ...)		{ .by = BY_REG, .table = (t), .operand = { __VA_ARGS__ } }
@@ -107,10 +118,27 @@ static const struct opcode group8[8] = {
 	R0(bt, 0), R0(bts, LOCK), R0(btr, LOCK), R0(btc, LOCK)
 };
 
+/* By prefix: memory VMPTRLD, VMCLEAR, VMXON and VMPTRST, registers RDRAND and
+ * RDSEED, which take 66 as an operand size. */
+static const struct opcode group9_6_mem[4] = {
+	R0(vmx, 0), R0(vmx, 0), R0(vmx, 0), { .execute = NULL }
+};
+static const struct opcode group9_6_reg[4] = {
+	ABSENT(RDRAND), ABSENT(RDRAND), { .execute = NULL }, { .execute = NULL }
+};
+static const struct opcode group9_7_mem[4] = { R0(vmx, 0) };
+static const struct opcode group9_7_reg[4] = { ABSENT(RDSEED), ABSENT(RDSEED) };
+static const struct opcode group9_6[2] = {
+	SUB(BY_PREFIX, group9_6_mem), SUB(BY_PREFIX, group9_6_reg)
+};
+static const struct opcode group9_7[2] = {
+	SUB(BY_PREFIX, group9_7_mem), SUB(BY_PREFIX, group9_7_reg)
+};
+
 static const struct opcode group9[8] = {
 	{ .execute = NULL }, R1(cmpxchg8b, LOCK | OP_MEMORY, M),
 	{ .execute = NULL }, { .execute = NULL }, { .execute = NULL }, { .execute = NULL },
-	GAP(RDRAND), GAP(RDSEED)
+	SUB(BY_MOD, group9_6), SUB(BY_MOD, group9_7)
 };
 
 static const struct opcode group11b[8] = { R2(mov, 0, Eb, Ib) };
@@ -179,8 +207,8 @@ static const struct opcode prefixed_bd[4] = {
 
 
 static const struct opcode opcode_63[2] = { R2(arpl, OP_PROT, Ew, Gw), R2(movsx, 0, Gv, Exd) };
-static const struct opcode bound_mod[2] = { R2(bound, 0, Gv, M), GAP(EVEX) };
-static const struct opcode opcode_62[2] = { SUB(BY_MOD, bound_mod), GAP(EVEX) };
+static const struct opcode bound_mod[2] = { R2(bound, 0, Gv, M), ABSENT(EVEX) };
+static const struct opcode opcode_62[2] = { SUB(BY_MOD, bound_mod), ABSENT(EVEX) };
 
 /* MMX and SSE: rows by prefix, in the order of enum by. */
 #define NONE		{ .execute = NULL }
@@ -337,7 +365,7 @@ const struct opcode opcode_map_0f[256] = {
 	[0x05] = R0(syscall, 0), [0x06] = R0(clts, CPL0), [0x07] = R0(sysret, 0),
 	[0x08] = R0(invd, CPL0), [0x09] = R0(wbinvd, CPL0),
 	[0x0D] = R0(nop, OP_MEMORY) /* PREFETCHW */,
-	[0x0E] = GAP(FEMMS), [0x0F] = GAP(3DNow),
+	[0x0E] = ABSENT(FEMMS), [0x0F] = ABSENT(3DNow),
 	[0x10] = PREFIXED(R2(movv, SSEU, Vx, Wx), R2(movv, SSEU, Vx, Wx),
 	    R2(movss, OP_SSE, Vx, Wd), R2(movsd, OP_SSE, Vx, Wq)),
 	[0x11] = PREFIXED(R2(movv, SSEU, Wx, Vx), R2(movv, SSEU, Wx, Vx),
@@ -455,15 +483,17 @@ const struct opcode opcode_map_0f[256] = {
 };
 
 const struct opcode opcode_map_0f38[256] = {
-	SIXTEEN(0x00, GAP(SSSE3)), SIXTEEN(0x10, GAP(SSE4)), SIXTEEN(0x20, GAP(SSE4)),
-	SIXTEEN(0x30, GAP(SSE4)),
-	[0x40] = GAP(SSE4), [0x41] = GAP(SSE4),
+	SIXTEEN(0x00, ABSENT(SSSE3)), SIXTEEN(0x10, ABSENT(SSE4)), SIXTEEN(0x20, ABSENT(SSE4)),
+	SIXTEEN(0x30, ABSENT(SSE4)),
+	[0x40] = ABSENT(SSE4), [0x41] = ABSENT(SSE4),
+	[0xDB] = ABSENT(AES), [0xDC] = ABSENT(AES), [0xDD] = ABSENT(AES),
+	[0xDE] = ABSENT(AES), [0xDF] = ABSENT(AES),
 	[0xF0] = SUB(BY_PREFIX, prefixed_38f0), [0xF1] = SUB(BY_PREFIX, prefixed_38f1),
 	[0xF6] = SUB(BY_PREFIX, prefixed_38f6)
 };
 
 const struct opcode opcode_map_0f3a[256] = {
-	SIXTEEN(0x00, GAP(SSE4)), SIXTEEN(0x10, GAP(SSE4)), SIXTEEN(0x20, GAP(SSE4)),
-	SIXTEEN(0x60, GAP(SSE4)),
-	[0xDF] = GAP(AES)
+	SIXTEEN(0x00, ABSENT(SSE4)), SIXTEEN(0x10, ABSENT(SSE4)), SIXTEEN(0x20, ABSENT(SSE4)),
+	SIXTEEN(0x60, ABSENT(SSE4)),
+	[0xDF] = ABSENT(AES)
 };

@@ -45,6 +45,8 @@ enum by {
 
 /* An instruction that is still to be written: #UD, and counted. */
 handler op_gap;
+/* One of an extension that CPUID does not show. */
+handler op_absent;
 extern const struct opcode opcode_d8[2], opcode_d9[2], opcode_da[2], opcode_db[2];
 extern const struct opcode opcode_dc[2], opcode_dd[2], opcode_de[2], opcode_df[2];
 

@@ -74,7 +74,8 @@ const char *nvmm_soft_problem(void);
 /* What this vCPU met that softnvmm does not know.  Counted since the vCPU was
  * created; reading waits while the vCPU runs. */
 struct nvmm_soft_diagnostic {
-	uint64_t unimplemented;	/* instructions that gave #UD for that reason */
+	uint64_t unimplemented;	/* instructions that gave #UD for that reason; what
+				 * CPUID does not show is #UD by right */
 	uint8_t bytes[15];	/* the last of them */
 	uint8_t len;
 	uint64_t undecodable_mem;	/* nvmm_assist_mem(): not decodable, as in libnvmm */
