@@ -208,6 +208,38 @@ def test_stop_from_another_thread(library: Libnvmm) -> None:
         check(rip in (START, START + 4), "RIP is in the loop")
 
 
+@requirement("K-RUN-4", "L-STOP-3")
+@stop
+def test_stop_of_a_running_guest_is_told_as_stopped(library: Libnvmm) -> None:
+    """A stop that comes while the guest executes ends that run with STOPPED, not with NONE as if
+    nobody had asked; but where the host has reasons of its own."""
+    # back: cpuid; inc word [0x200]; jmp back: exits that the kernel carries out, so that it looks
+    with RawGuest(library, bytes.fromhex("0fa2 ff060002 ebf8")) as guest:
+
+        def counted() -> bytes:
+            return bytes(guest.memory.data[COUNTER : COUNTER + 2])
+
+        seen_at = counted()
+
+        def stop_once_it_moves() -> None:
+            nonlocal seen_at
+            if counted() != seen_at:
+                guest.vcpu.stop()
+                seen_at = counted()
+
+        inside: set[ExitReason] = set()
+        with _meanwhile(stop_once_it_moves):
+            for _ in range(1000):
+                before = counted()
+                reason = guest.vcpu.run().reason
+                if counted() != before:
+                    inside.add(reason)
+                if ExitReason.STOPPED in inside:
+                    break
+        check(ExitReason.STOPPED in inside, "a run that had executed something was STOPPED")
+        check.equal(inside - set(PASSING), set(), "other exits")
+
+
 @requirement("K-RUN-4", "K-RUN-13", "K-RUN-5")
 @stop
 def test_stopped_guest_goes_on_where_it_was(library: Libnvmm) -> None:
