@@ -10,7 +10,7 @@ import threading
 import time
 
 import pytest
-from raw_bench import START, Exit, RawGuest, enter
+from raw_bench import PASSING, START, Exit, RawGuest, enter
 
 from nvmmconf.suite import (
     PAGE_SIZE,
@@ -870,18 +870,33 @@ def test_mapping_change_is_seen_by_all(library: Libnvmm, count: int) -> None:
             vcpu.state.gprs[Gpr.RBX] = 0x200 + 4 * index
             vcpu.setstate(StateFlag.GPRS)
         exits: dict[int, Exit] = {}
+        over = threading.Event()
 
         def run(vcpu: Vcpu) -> None:
-            exits[vcpu.cpuid] = enter(vcpu)
+            while not over.is_set():
+                taken = vcpu.run()
+                if taken.reason not in PASSING:
+                    exits[vcpu.cpuid] = taken
+                    return
 
         threads = [threading.Thread(target=run, args=(vcpu,), daemon=True) for vcpu in vcpus]
         for thread in threads:
             thread.start()
-        while not all(_dword(guest.memory, 0x200 + 4 * n) for n in range(count)):
-            time.sleep(0)
-        guest.machine.gpa_unmap(one.hva, PAGE_SIZE, PAGE_SIZE)
-        for thread in threads:
-            thread.join()
+        try:
+            while not all(_dword(guest.memory, 0x200 + 4 * n) for n in range(count)):
+                time.sleep(0)
+            guest.machine.gpa_unmap(one.hva, PAGE_SIZE, PAGE_SIZE)
+            before = [_dword(guest.memory, 0x200 + 4 * n) for n in range(count)]
+            while any(thread.is_alive() for thread in threads):
+                time.sleep(0)
+                done = [_dword(guest.memory, 0x200 + 4 * n) for n in range(count)]
+                if any(now - then & 0xFFFF > 30000 for now, then in zip(done, before, strict=True)):
+                    break  # it has not noticed
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+        check.equal(len(exits), count, "vCPUs that had an exit")
         for index, taken in exits.items():
             check(isinstance(taken, MemoryExit), f"vCPU {index}: {taken.reason_name}")
             if isinstance(taken, MemoryExit):
