@@ -193,7 +193,7 @@ def _have_streams() -> None:
     """Python has None for a stream that was closed before it began (`>&-`)."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -237,6 +237,9 @@ def _plan(arguments: argparse.Namespace, size: MachineSize) -> BootPlan | BiosPl
 
 def _file(path: Path) -> Path:
     """Return `path`, or the ELF file of the guest whose folder in build/guests it is."""
+    made = path / "image.elf"
+    if made.is_file():
+        return made
     name, _, rest = path.name.partition(".")
     mode = rest.partition("-")[0]
     if not (path / "image.o").is_file() or mode not in {one.value for one in Mode}:

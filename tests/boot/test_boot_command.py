@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -56,6 +57,15 @@ def test_a_guest_s_folder_will_do(library: GuestLibrary) -> None:
     folder = library.image("hello", Mode.PROT32).elf.parent
     (folder / "image.elf").unlink()
     done = run(folder, *SMALL)
+    assert done.returncode == 1
+    assert done.stdout.startswith("hello from prot32")
+
+
+def test_the_image_in_a_folder_will_do_without_what_it_was_made_of(
+    library: GuestLibrary, tmp_path: Path
+) -> None:
+    shutil.copy(library.image("hello", Mode.PROT32).elf, tmp_path / "image.elf")
+    done = run(tmp_path, *SMALL)
     assert done.returncode == 1
     assert done.stdout.startswith("hello from prot32")
 
