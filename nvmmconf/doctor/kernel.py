@@ -27,7 +27,7 @@ def module(around: Surroundings, *, opened: bool) -> Finding:
         "module",
         "nvmm is not loaded (modstat)",
         *_LOAD,
-        "modload says 'Operation not supported' where the processor lacks what nvmm(4) needs",
+        "modload says 'Not supported' where the processor lacks what nvmm(4) needs",
     )
 
 

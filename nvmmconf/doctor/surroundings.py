@@ -6,7 +6,6 @@ The libnvmm that would be used is not in here: that is opened and asked.
 
 from __future__ import annotations
 
-import getpass
 import grp
 import os
 import platform
@@ -83,7 +82,7 @@ def look_around(packages: Sequence[str], device: Path = DEVICE) -> Surroundings:
         system=uname.system,
         release=uname.release,
         machine=uname.machine,
-        user=_user(),
+        user=_user(os.geteuid()),
         groups=_groups(),
         device=_node(device),
         modules=_modules(_said("modstat")),
@@ -139,11 +138,11 @@ def _node(path: Path) -> Node | None:
     return Node(found.st_mode, _user(found.st_uid), _group(found.st_gid), os.access(path, os.R_OK))
 
 
-def _user(number: int | None = None) -> str:
+def _user(number: int) -> str:
     try:
-        return getpass.getuser() if number is None else pwd.getpwuid(number).pw_name
-    except (KeyError, OSError):  # nobody has that number
-        return str(os.getuid() if number is None else number)
+        return pwd.getpwuid(number).pw_name
+    except KeyError:  # nobody has that number
+        return str(number)
 
 
 def _group(number: int) -> str:

@@ -42,6 +42,9 @@ def test_what_it_sees() -> None:
     assert stat.S_IMODE(seen.device.mode) == stat.S_IMODE(Path("/dev/null").stat().st_mode)
     assert seen.device.readable
     assert look_around((), Path("/dev/none")).device is None
+    for option, what in (("-Gn", set(seen.groups)), ("-un", {seen.user})):
+        said = subprocess.run(["id", option], capture_output=True, text=True, check=True).stdout
+        assert what == set(said.split())
 
 
 def test_on_another_system_it_names_the_profiles(

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from lookalike import FUNCTIONS, LookAlike, stub
 
+from nvmmconf.abi import Libnvmm
 from nvmmconf.abi import library as library_module
 from nvmmconf.doctor import Diagnosis, Finding, Level, Node, Surroundings, examine
+from nvmmconf.doctor.opening import _found
 from nvmmconf.doctor.surroundings import _modules
 from nvmmconf.doctor.words import lines
 from nvmmconf.nvmm.errors import EPROGMISMATCH
@@ -84,6 +86,8 @@ def test_a_device_with_other_permissions(
     assert found.level is Level.PROBLEM
     assert text in found.text
     assert any(advice in one for one in found.advice)
+    if group == "wheel" and stat.S_ISCHR(mode):
+        assert any("usermod -G nvmm jane;" in one for one in found.advice)
 
 
 def test_there_is_no_device(netbsd: Surroundings, looks: LookAlike) -> None:
@@ -166,6 +170,13 @@ def test_a_library_of_version_1(
     assert "has NVMM version 1" in of(diagnosis, "system").text
     assert "API version 1 (has no nvmm_vcpu_stop)" in of(diagnosis, "library").text
     assert diagnosis.conclusion.endswith("NVMM: nvmm-v1.")
+
+
+def test_the_file_behind_the_name(netbsd: Surroundings, looks: LookAlike) -> None:
+    """L-VER-6: dlopen(3) is asked for a name; major and minor are in the file's."""
+    library = Libnvmm("libnvmm.so", "the system's", looks.library.table)
+    text = _found(library, netbsd).text
+    assert text.startswith("libnvmm.so = /usr/lib/libnvmm.so.0.1 (the system's), API version 2")
 
 
 @pytest.mark.parametrize(
