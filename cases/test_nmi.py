@@ -128,6 +128,25 @@ def test_nmi_window_opens_once_and_not_before_the_end(vm: VirtualMachine) -> Non
     check.equal(_count(stubs), 1, "NMIs handled at the end")
 
 
+@requirement("K-NMI-1", "K-NMI-2", "K-NMI-3")
+@modes(Mode.PROT32, Mode.LONG64)
+def test_iret_that_faults_unblocks_nmis(vm: VirtualMachine) -> None:
+    """IRET ends the blocking of NMIs even if it faults (SDM 3A 6.7.1): NMI_READY comes at the IRET,
+    or before the first instruction of the fault's handler, not after that one's own IRET."""
+    iret = "iretd" if vm.mode is Mode.PROT32 else "iretq"
+    frame = "    push    0\n" * 5  # CS is a null selector
+    stubs = Stubs(vm, f"    nop\n    hlt\nhandler:\n{frame}iret_insn:\n    {iret}\n")
+    stubs.gate(2, to=stubs.symbol("handler"))
+    stubs.guest.nmi()
+    taken = stubs.guest.next_exit()
+    check.equal(taken.reason, ExitReason.NMI_READY, "exit")
+    rip = stubs.guest.state().gpr[Gpr.RIP]
+    check(rip in (stubs.symbol("iret_insn"), stubs.stub(13)), f"RIP {rip:#x} at IRET or handler")
+    check.equal(taken.state.nmi_window_exiting, False, "window")
+    check.equal(stubs.guest.next_exit().reason, ExitReason.HALTED, "next exit")
+    check.equal(stubs.guest.state().gpr[Gpr.RIP], stubs.stub(13) + 1, "RIP in the handler of #GP")
+
+
 @requirement("K-INT-4")
 @modes(Mode.REAL16, Mode.LONG64)
 def test_nmi_window_can_be_disarmed(vm: VirtualMachine) -> None:
