@@ -378,8 +378,11 @@ def test_one_part_is_another_machines(library: Libnvmm, part: StateFlag) -> None
     """A part of the state alone is carried over and leaves the others as they were."""
     with RawGuest(library, b"\xf4\xf4") as guest:
         _colour(guest.vcpu)
+        given = _parts(guest.vcpu)
         check.equal(enter(guest.vcpu).reason, ExitReason.HALTED, "exit")
-        guest.vcpu.getstate(part)
+        guest.vcpu.getstate(StateFlag.ALL)
+        for one in (StateFlag.SEGS, StateFlag.DRS, StateFlag.MSRS):
+            check.equal(_parts(guest.vcpu)[one], given[one], f"{one.name} as they were set")
         state = guest.vcpu.state_bytes()
         with RawGuest(library, b"\xf4\xf4\xf4") as other:
             check.equal(enter(other.vcpu).reason, ExitReason.HALTED, "exit of the other")
@@ -402,9 +405,12 @@ def _colour(vcpu: Vcpu) -> None:
     vcpu.getstate(StateFlag.ALL)
     state = vcpu.state
     state.segs[Segment.FS].selector, state.segs[Segment.FS].base = 0x123, 0x1230
-    state.gprs[Gpr.RBX] = 0x4567
+    for gpr in Gpr:
+        if gpr not in (Gpr.RIP, Gpr.RFLAGS, Gpr.RSP):
+            state.gprs[gpr] = 0x4567_0000_0000 + gpr
     state.crs[Cr.CR2] = 0x89AB
-    state.drs[Dr.DR1] = 0xCDEF
+    for dr in (Dr.DR0, Dr.DR1, Dr.DR2, Dr.DR3):
+        state.drs[dr] = 0xCDE0 + dr
     state.msrs[Msr.STAR] = 0x1234567890
     state.intr.nmi_window_exiting = 0
     state.intr.int_window_exiting = 1
