@@ -228,8 +228,11 @@ def test_the_host_goes_down_in_a_case(nights: Nights) -> None:
     assert {word for word in told.split() if word.startswith("it/")} == crashed
     assert told.endswith(f" before {len(missing)} others")
     assert words["compared"].startswith(f"{before.header.run_id} -> {last.header.run_id}: ")
-    # Told once.
-    assert "interrupted" not in said(nights.night())
+    # Told once; and records are kept as long as was asked for.
+    assert "interrupted" not in said(nights.night("-k", "2", *PROFILE))
+    assert len(nights.runs) == 2
+    assert last.header.run_id == nights.runs[0].header.run_id
+    assert len(list(nights.reports.glob("state/*.log"))) == 2
 
 
 def test_the_host_goes_down_before_the_first_case(nights: Nights) -> None:
@@ -250,6 +253,9 @@ def test_what_cannot_run(nights: Nights) -> None:
         finished = nights.night(*words)
         assert finished.status == 3
         assert said(finished)["nvmmconf nightly"].startswith("COULD NOT RUN: pytest ended with ")
+    listed = nights.night("--", "--collect-only")
+    assert listed.status == 3
+    assert said(listed)["nvmmconf nightly"] == "COULD NOT RUN: no run came of it"
     (nights.project.root / "cases" / "test_broken.py").write_text("import no_such_module\n")
     broken = nights.night()
     assert broken.status == 3
