@@ -25,6 +25,8 @@ from nvmmconf.suite.faultrun import PLUGIN, Fault, FaultResult, FaultRunner
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
+SHOWN = 5
+"""How many of the cases that are left out are named."""
 FOLDER = "faults"
 """Below the reports: a file a run, and `latest.json`."""
 
@@ -103,7 +105,12 @@ def _faults(arguments: argparse.Namespace) -> None:
     if terminal:
         print("\r" + " " * 60 + "\r", end="")
     if runner.left_out:
-        print(f"left out, as they do not pass without a fault: {', '.join(runner.left_out)}")
+        few = ", ".join(runner.left_out[:SHOWN])
+        more = len(runner.left_out) - SHOWN
+        print(
+            "left out, as without a fault they do not end as they are known to:"
+            f" {few}{f' and {more} more' if more > 0 else ''}"
+        )
     runner.results.sort(key=lambda result: list(summaries).index(result.fault))
     _print(runner.results, arguments.complete)
     written = _write(arguments.reports / FOLDER, runner, started, seconds)

@@ -24,7 +24,7 @@ from _pytest.runner import runtestprotocol
 from nvmmconf.abi.soft import FAULT_VARIABLE
 from nvmmconf.nvmm import NvmmError, init, query_capability
 from nvmmconf.suite.collect import planned
-from nvmmconf.suite.expectations import Expectations
+from nvmmconf.suite.expectations import FOLDER, Expectations, read_expectations
 from nvmmconf.suite.fixtures import PLACE, Place
 
 PLUGIN = "nvmmconf-faults"
@@ -81,6 +81,8 @@ class _Case:
     name: str
     area: str
     words: frozenset[str]
+    known: bool
+    """It is known to fail, so that a fault shows where it passes."""
 
 
 @dataclass
@@ -111,10 +113,11 @@ class FaultRunner:
     results: list[FaultResult] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
-    """Cases that do not pass without a fault."""
+    """Cases that, without a fault, do not end as they are known to."""
     collected: int = 0
     areas: tuple[str, ...] = ()
     _cases: dict[str, list[_Case]] = field(default_factory=dict)
+    _expectations: dict[str, Expectations] = field(default_factory=dict)
 
     @pytest.hookimpl
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
@@ -141,7 +144,7 @@ class FaultRunner:
         return True
 
     def _passes_without(self) -> bool:
-        """Run each profile without a fault: only what passes there can kill one."""
+        """Run each profile without a fault: what ends there as it should can kill one."""
         children = {}
         for index in range(len(self.profiles)):
             child = self._start(NO_FAULT, index, None)
@@ -159,8 +162,9 @@ class FaultRunner:
             self.errors.append(result.kills[0].message)
         name = self.profiles[profile]
         cases = self._cases.get(name, [])
-        self._cases[name] = [case for case in cases if case.id not in failed]
-        self.left_out += sorted(failed)
+        odd = {case.id for case in cases if (case.id in failed) is not case.known}
+        self._cases[name] = [case for case in cases if case.id not in odd]
+        self.left_out += sorted(odd)
 
     def _run_all(self) -> None:
         running: dict[int, _Child] = {}
@@ -185,12 +189,17 @@ class FaultRunner:
         place = callspec.params.get(PLACE) if callspec is not None else None
         if not isinstance(place, Place):
             return
-        plan = planned(item, place.target.name, Expectations())
+        target = place.target
+        if target.name not in self._expectations:
+            folder = item.config.rootpath / FOLDER
+            version = target.capability.version
+            self._expectations[target.name] = read_expectations(folder, target.name, version)
+        plan = planned(item, target.name, self._expectations[target.name])
         words = frozenset(_words(f"{plan.area} {plan.case} {plan.title}"))
         name = plan.case.removesuffix(f"@{plan.target}")
-        case = _Case(item, plan.case, name, plan.area, words)
+        case = _Case(item, plan.case, name, plan.area, words, bool(plan.known))
         if plan.level != "info":  # what never fails kills nothing
-            self._cases.setdefault(place.target.name, []).append(case)
+            self._cases.setdefault(target.name, []).append(case)
 
     def _start(self, fault: Fault, profile: int, before: FaultResult | None) -> _Child:
         cases = self._cases.get(self.profiles[profile], [])
@@ -284,8 +293,12 @@ def _in_child(
                 errors = [line[1:].strip() for line in text if line.startswith("E ")]
                 message = (errors or text or [""])[0]
                 _tell(pipe, Kill(case.id, case.area, message[:200]))
-                if not complete:
-                    break
+            elif case.known and fault.name:
+                _tell(pipe, Kill(case.id, case.area, "passes, though it is known to fail"))
+            else:
+                continue
+            if not complete:
+                break
         status = 0
     except BaseException as error:
         os.write(pipe, json.dumps({"error": f"{type(error).__name__}: {error}"}).encode() + b"\n")
