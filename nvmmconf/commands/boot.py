@@ -8,8 +8,10 @@ import contextlib
 import enum
 import math
 import re
+import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -304,15 +306,14 @@ def _run(
     trace = None if arguments.trace is None else Trace(_TRACED)
     with contextlib.ExitStack() as resources:
         console = resources.enter_context(Console(sys.stdout.buffer))
-        machine = resources.enter_context(BootMachine(target, size, plan, console, trace))
+        machine = BootMachine(target, size, plan, console, trace)
+        resources.enter_context(_interruptible(machine))
+        resources.enter_context(machine)
         console.gone = machine.stop
         if arguments.trace is not None:
             arguments.trace.write_text("")  # known now whether it can be
         _say(f"{plan.what}; {size.memory >> 20} MiB, {_cpus(size.cpus)}, {target.name}")
-        try:
-            outcome: Outcome | None = _go(arguments, machine, console)
-        except KeyboardInterrupt:
-            outcome = None
+        outcome = _go(arguments, machine, console)
         console.end_line()
         status = _tell(outcome, machine, console)
         if arguments.screen:
@@ -324,6 +325,20 @@ def _run(
             _say(f"cannot write to standard output: {console.failure.strerror}")
             return Status.FAILED
         return status
+
+
+@contextlib.contextmanager
+def _interruptible(machine: BootMachine) -> Iterator[None]:
+    """Have Ctrl-C, however often, ask the machine to stop: no exception that comes at any point."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:  # as a shell's background jobs have it
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda number, frame: machine.stop())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _cpus(count: int) -> str:
@@ -342,18 +357,18 @@ def _go(arguments: argparse.Namespace, machine: BootMachine, console: Console) -
         machine.reboot()
 
 
-def _tell(outcome: Outcome | None, machine: BootMachine, console: Console) -> int:
+def _tell(outcome: Outcome, machine: BootMachine, console: Console) -> int:
     """Say how it ended, and where the guest is if that is not its own doing; the exit status."""
     missing = machine.unimplemented()
     if missing:
         _say(missing)
-    if outcome is None:
-        _say("stopped by Ctrl-C\n" + machine.where())
-        return Status.INTERRUPTED
     if outcome.reason is Stop.EXITED:
         assert outcome.status is not None
         return outcome.status & 0xFF
     if console.closed:
+        return Status.INTERRUPTED
+    if outcome.reason is Stop.STOPPED:
+        _say("stopped by Ctrl-C\n" + machine.where())
         return Status.INTERRUPTED
     words, status = _ENDS.get(outcome.reason, (str(outcome), Status.FAILED))
     if outcome.message:
