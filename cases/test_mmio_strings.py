@@ -8,9 +8,11 @@ addresses itself, and either may be RAM.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from arithmetic import DF, STATUS, ZF, compute, mask, operands
-from mmio_bench import DEVICE, FLAGS_BEFORE, OTHER, Bench, base_of, pattern
+from mmio_bench import AFTER, DEVICE, FLAGS_BEFORE, OTHER, Bench, base_of, pattern
 
 from nvmmconf.suite import Gpr, Mmio, Mode, Segment, Stop, VirtualMachine, check, modes, requirement
 
@@ -395,6 +397,23 @@ def test_base_of_ds_counts_for_movs(vm: VirtualMachine) -> None:
     bench.guest.write(base + OTHER + 0x800, b"\x22")
     effect = bench.execute("movs_1", {Gpr.RSI: OTHER, Gpr.RDI: DEVICE + TO})
     check.equal(effect.accesses, (bench.writes(TO, 0x22, 1),), "the device")
+
+
+@requirement("L-DAT-8", "L-IO-10")
+@modes(Mode.PROT32)
+@pytest.mark.parametrize("kind", ["read-only", "code"])
+def test_movs_to_a_segment_that_may_not_be_written(vm: VirtualMachine, kind: str) -> None:
+    """MOVS from a device to a segment that may not be written stores nothing (SDM 3A 5.5): it
+    is the processor that finds it, or the assist."""
+    flags = {"read-only": 0xC09100, "code": 0xC09B00}[kind]
+    bench = Bench(vm, GUEST)
+    segments, ram = bench.guest.registers.seg, base_of(vm.mode) + OTHER
+    segments[Segment.ES] = replace(segments[Segment.ES], flags=flags)
+    bench.put(AT, 0x77, 1)
+    bench.guest.write(ram + TO, b"\x11")
+    effect = bench.execute("movs_1", {Gpr.RSI: DEVICE + AT, Gpr.RDI: OTHER + TO})
+    check(effect.stop != AFTER, f"{kind}: it is not done")
+    check.equal(bench.guest.memory(ram + TO, 1), b"\x11", f"{kind}: what is there")
 
 
 @requirement("L-DAT-8")

@@ -17,12 +17,15 @@ import pytest
 from nvmmconf.suite import (
     PAGE_SIZE,
     Cr,
+    ExitReason,
+    Gpr,
     HostMemory,
     Level,
     Machine,
     Mode,
     Msr,
     Prot,
+    Segment,
     StateFlag,
     Vcpu,
     VirtualMachine,
@@ -34,6 +37,8 @@ from nvmmconf.suite import (
 
 PE, PG, WP = 1, 1 << 31, 1 << 16
 PSE, PAE = 0x10, 0x20
+PSE36 = 1 << 17
+"""Of leaf 1's EDX."""
 LME, LMA, NXE = 0x100, 0x400, 0x800
 P, W, U, A, D, PS = 1, 2, 4, 0x20, 0x40, 0x80
 NX = 1 << 63
@@ -145,6 +150,22 @@ def _tables(memory: HostMemory, vcpu: Vcpu, mode: str, size: int, frame: int = 0
     return tables
 
 
+def _features(memory: HostMemory, vcpu: Vcpu) -> int:
+    """Leaf 1's EDX, as the guest sees it."""
+    memory.data[0x8000:0x8003] = b"\x0f\xa2\xf4"  # cpuid; hlt
+    vcpu.getstate(StateFlag.SEGS | StateFlag.GPRS)
+    vcpu.state.segs[Segment.CS].selector = 0
+    vcpu.state.segs[Segment.CS].base = 0
+    vcpu.state.gprs[Gpr.RIP] = 0x8000
+    vcpu.state.gprs[Gpr.RAX] = 1
+    vcpu.setstate(StateFlag.SEGS | StateFlag.GPRS)
+    while (reason := vcpu.run().reason) in (ExitReason.NONE, ExitReason.STOPPED):
+        pass
+    assert reason is ExitReason.HALTED
+    vcpu.getstate(StateFlag.GPRS)
+    return int(vcpu.state.gprs[Gpr.RDX])
+
+
 # ---- where it leads -----------------------------------------------------------------
 
 
@@ -213,6 +234,18 @@ def test_frames_above_4_gib(
 def test_large_pae_page_above_4_gib(memory: HostMemory, vcpu: Vcpu, frame: int) -> None:
     """A 2 MiB page of PAE paging may be above 4 GiB."""
     tables = _tables(memory, vcpu, "pae", 21, frame)
+    assert vcpu.gva_to_gpa(tables.linear + 0x123) == (frame + 0x123, ALL)
+
+
+@requirement("L-WALK-10", "L-WALK-5")
+@pytest.mark.parametrize("frame", [1 << 32, 1 << 35, 0x3F_FFC0_0000])
+def test_four_mib_page_above_4_gib(memory: HostMemory, vcpu: Vcpu, frame: int) -> None:
+    """Where CPUID offers PSE-36, bits 20:13 of a 4 MiB page's entry are bits 39:32 of its frame
+    (SDM 3A 5.3)."""
+    if not _features(memory, vcpu) & PSE36:
+        check(True, "CPUID does not offer PSE-36")
+        return
+    tables = _tables(memory, vcpu, "two_level", 22, frame & 0xFFFFFFFF | frame >> 32 << 13)
     assert vcpu.gva_to_gpa(tables.linear + 0x123) == (frame + 0x123, ALL)
 
 

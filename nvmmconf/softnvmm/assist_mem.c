@@ -284,6 +284,12 @@ double_string(struct mem *m)
 	size_t size = m->insn.operand_size;
 	gvaddr_t from, to;
 
+	/* The exit came of one side: the processor need not have looked at the
+	 * other one's segment. */
+	if (!soft_segment_type(m->model, m->st, m->insn.seg, false) ||
+	    !soft_segment_type(m->model, m->st, NVMM_X64_SEG_ES,
+	    m->insn.op == SOFT_OP_MOVS))
+		return EFAULT;
 	if (soft_linear(m->model, m->st, m->insn.seg,
 	    m->gprs[NVMM_X64_GPR_RSI] & mask, size, &from) != 0 ||
 	    soft_guest_read(m->mach, m->vcpu, from, &source, size) != 0)

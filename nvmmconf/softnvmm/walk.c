@@ -21,6 +21,9 @@
 /* Reserved with PAE outside long mode (SDM 3A 4.4). */
 #define PAE_RESERVED	UINT64_C(0x7FF0000000000000)
 #define PDPTE_RESERVED	UINT64_C(0xFFF00000000001E6)
+#define PDE_21		UINT64_C(0x200000)	/* of a 4 MiB page */
+#define PDE_21_13	UINT64_C(0x3FE000)
+#define CPUID_PSE36	(1u << 17)		/* leaf 1, EDX */
 #define PTE_NX		(UINT64_C(1) << 63)
 #define EFER_NXE	(UINT64_C(1) << 11)
 #define CR0_WP		(UINT64_C(1) << 16)
@@ -124,6 +127,26 @@ large_reserved(const struct walk *w, unsigned shift)
 	    (UINT64_C(1) << shift) - (UINT64_C(1) << 13) : 0;
 }
 
+/* PSE-36 (SDM 3A 4.3): bits 20:13 of a 4 MiB page's entry are 39:32 of its frame.
+ * Where CPUID does not offer it they are reserved, as bit 21 always is. */
+static int
+large_page_2(struct walk *w)
+{
+	uint64_t high = (w->entry >> 13 & 0xFF) << 32;
+	uint32_t cpuid[4];
+
+	if (SOFT_QUIRK(w->model, SOFT_Q_WALK_NO_PSE36))
+		return page(w, 22, FRAME_32);
+	soft_host_cpuid(w->model->host, 1, 0, cpuid);
+	if (reserved(w, cpuid[3] & CPUID_PSE36 ? PDE_21 : PDE_21_13))
+		return EFAULT;
+	if ((cpuid[3] & CPUID_PSE36) == 0)
+		high = 0;
+	(void)page(w, 22, FRAME_32);
+	w->gpa |= high;
+	return 0;
+}
+
 static int
 walk_2(struct walk *w)
 {
@@ -132,7 +155,7 @@ walk_2(struct walk *w)
 	restrict_rw(w);
 	if (w->entry & PTE_PS) {
 		if (w->cr4 & SOFT_CR4_PSE)
-			return page(w, 22, FRAME_32);
+			return large_page_2(w);
 		if (SOFT_QUIRK(w->model, SOFT_Q_WALK_PS_NO_PSE))
 			return EFAULT;
 	}

@@ -103,6 +103,18 @@ TEST(walk_ps_needs_pse)
 	walk(&vm, 0x123);
 }
 
+TEST(walk_without_pse36)
+{
+	struct vm vm;
+
+	scene(&vm, CODE("\xF4"));
+	vm.vcpu.state->crs[NVMM_X64_CR_CR0] = 0x80000011;
+	vm.vcpu.state->crs[NVMM_X64_CR_CR4] = 0x10;
+	vm.vcpu.state->crs[NVMM_X64_CR_CR3] = 0x10000;
+	memcpy(vm.ram + 0x10000, &(uint32_t){ 0x4087 | 0x8000000 }, 4);
+	walk(&vm, 0x123);
+}
+
 TEST(walk_pae_2m_below_4g)
 {
 	struct vm vm;
