@@ -116,7 +116,7 @@ def test_requirements_with_their_results_and_those_without(tmp_path: Path) -> No
         history.add(run)
         write_site(Store(history, lambda past: run, requirements=(*REQUIREMENTS, other)), tmp_path)
     page = parse(tmp_path / "runs" / run.header.run_id / "requirements.html")
-    # K-SHUT-9 is cited, and in no table.
+    # One is cited that no table has.
     assert page.one("p", class_="lead").words == "The cases of this run cite 4 requirements of 5."
     rows = {
         row.one("th").words: row
