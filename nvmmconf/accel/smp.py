@@ -96,7 +96,9 @@ def run_threads(accelerator: Accelerator, vcpus: Sequence[AccelVcpu]) -> Outcome
                     one.start()
             begun = {vcpu for vcpu, one in zip(vcpus, threads, strict=True) if one.ident}
             while running & begun:
-                done.wait()
+                # Not for ever: a signal that comes right before the wait does not end
+                # it, and its handler would not run.
+                done.wait(LOOK_AGAIN)
             break
         except BaseException as error:
             # The first counts.  A second Ctrl-C does not end the wait: the machine must
