@@ -85,7 +85,7 @@ stress-smp: $(VENV)/.test
 mutants: $(VENV)/.test
 	$(PY) tests/mutants/run.py $(MUTANTS)
 
-# Each way round on each profile; a quarter of an hour on two processors.
+# Each way round on each profile; an hour on two processors, as version 1 repeats its kicks.
 stress-stop: $(VENV)/.test
 	NVMMCONF_STRESS_STOPS=100000 \
 	    $(PYTEST) -n auto --nvmm-reports=build/reports tests/accel/test_accel_stress_stop.py
